@@ -1,0 +1,150 @@
+package evidence
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+func TestStrictJSON(t *testing.T) {
+	many := func(names int, last string) string {
+		var b strings.Builder
+		b.WriteByte('{')
+		for i := range names {
+			fmt.Fprintf(&b, `"n%d":0,`, i)
+		}
+		return b.String() + last + "}"
+	}
+	for _, c := range []struct {
+		text string
+		want string // part of the reason; "" for well-formed
+	}{
+		{`{}`, ""},
+		{` { "a" : [ 1 , -2.5e+3 , 0 , 1E9, true, false, null, "x" ] , "b" : {} } `, ""},
+		{`"\"\\\/\b\f\n\r\t\u00e9\uD83D\ude00é"`, ""},
+		{`{"a":{"b":1},"b":{"b":1}}`, ""},
+		{strings.Repeat("[", 64) + strings.Repeat("]", 64), ""},
+		{many(40, `"last":0`), ""},
+
+		{``, "value is expected"},
+		{`{"a":}`, "value is expected"},
+		{`nul`, "value is expected"},
+		{`tru`, "value is expected"},
+		{`falsch`, "value is expected"},
+		{`{} {}`, "after the JSON value"},
+		{`{}x`, "after the JSON value"},
+		{"{}\x00", "after the JSON value"},
+		{"\"\xff\"", "UTF-8"},
+		{`{"a":1,"a":2}`, `"a" appears twice`},
+		{`{"a":1,"\u0061":2}`, `"a" appears twice`},
+		{`{"x":[{"a":1,"b":{"c":1,"c":2}}]}`, `"c" appears twice`},
+		{many(40, `"n3":0`), `"n3" appears twice`},
+		{many(40, `"n39":0`), `"n39" appears twice`},
+		{strings.Repeat("[", 65) + strings.Repeat("]", 65), "nested more than 64"},
+		{`[1 2]`, "a comma or"},
+		{`[1,]`, "value is expected"},
+		{`{"a":1,}`, "name is expected"},
+		{`{a:1}`, "name is expected"},
+		{`{"a" 1}`, "colon"},
+		{`{"a":1`, "a comma or"},
+		{`{"a`, "not closed"},
+		{"\"a\nb\"", "control character"},
+		{`"\x"`, "unknown escape"},
+		{`"\`, "unknown escape"},
+		{`"\u12g4"`, "four hexadecimal digits"},
+		{`"\ud800"`, "surrogate"},
+		{`"\ud800\u0041"`, "surrogate"},
+		{`"\ud800\u00"`, "four hexadecimal digits"},
+		{`"\udc00"`, "surrogate"},
+		{`-`, "needs digits"},
+		{`01`, "after the JSON value"},
+		{`1.`, "after its point"},
+		{`1e`, "in its exponent"},
+		{`1e+`, "in its exponent"},
+	} {
+		err := checkJSON([]byte(c.text))
+		if c.want == "" && err != nil {
+			t.Errorf("%.60q: %v", c.text, err)
+		}
+		if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%.60q: error %v does not say %q", c.text, err, c.want)
+		}
+	}
+}
+
+func TestMembersHandsOutExactBytes(t *testing.T) {
+	var got []string
+	err := members([]byte(` {"a" : {"x": 1 } ,"\u0062":[ 2]} `), func(name, value []byte) error {
+		got = append(got, string(name)+"="+string(value))
+		return nil
+	})
+	if want := `[a={"x": 1 } b=[ 2]]`; err != nil || fmt.Sprint(got) != want {
+		t.Errorf("got %v, %v, want %s", got, err, want)
+	}
+	stop := errors.New("stop")
+	if err := members([]byte(`{"a":1}`), func(_, _ []byte) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("the visitor's error is lost: %v", err)
+	}
+	if err := members([]byte(`[]`), nil); err == nil {
+		t.Error("an array passes for an object")
+	}
+}
+
+func TestSealCountNeedsReadableData(t *testing.T) {
+	for data, want := range map[string]int64{`{"count":3}`: 3, `{"count":"3"}`: -1, `{}`: -1, ``: -1, `{"count":3`: -1, `{"Count":3}`: -1} {
+		n, ok := Entry{Data: []byte(data)}.sealCount()
+		if ok != (want >= 0) || ok && n != want {
+			t.Errorf("%q counts %d, %t", data, n, ok)
+		}
+	}
+}
+
+// FuzzStrictJSON has an independent strict reader as its judge.
+func FuzzStrictJSON(f *testing.F) {
+	for _, seed := range []string{`{"a":[1,-0.5e7,"\ud83d\ude00"],"b":null}`, `{"a":1,"a":2}`, "\"\xff\"", `"\ud800"`, `[[[[`, ` 0 `, `01`, `{"a":tru}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		err := checkJSON(data)
+		judge := judgeJSON(data)
+		if (err == nil) != (judge == nil) {
+			t.Errorf("%q: we say %v, the judge says %v", data, err, judge)
+		}
+	})
+}
+
+func judgeJSON(data []byte) error {
+	d := jsontext.NewDecoder(bytes.NewReader(data))
+	started := false
+	for {
+		token, err := d.ReadToken()
+		switch {
+		case errors.Is(err, io.EOF) && started:
+			return nil
+		case err != nil:
+			return err
+		case d.StackDepth() > maxDepth:
+			return fmt.Errorf("too deep at %v", token)
+		case started && d.StackDepth() == 0 && token.Kind() != '}' && token.Kind() != ']':
+			return errors.New("a second value")
+		case started && d.StackDepth() == 1 && d.InputOffset() > 1 && firstOfSecond(d, token):
+			return errors.New("a second value")
+		}
+		started = true
+	}
+}
+
+// firstOfSecond tells an opening bracket at the top level that is not the first token.
+func firstOfSecond(d *jsontext.Decoder, token jsontext.Token) bool {
+	if k := token.Kind(); k != '{' && k != '[' {
+		return false
+	}
+	_, length := d.StackIndex(1)
+	_, top := d.StackIndex(0)
+	return length == 0 && top > 1
+}

@@ -1,0 +1,227 @@
+package access
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+// QuestionLife is how long a question waits for people, ApprovalLife how long their yes can be used.
+const (
+	QuestionLife = 30 * time.Minute
+	ApprovalLife = time.Hour
+)
+
+// ApprovalStatus is where a question to people stands.
+type ApprovalStatus string
+
+// The statuses of an approval. A time-out is told from a human's denial.
+const (
+	ApprovalPending  ApprovalStatus = "pending"
+	ApprovalApproved ApprovalStatus = "approved"
+	ApprovalDenied   ApprovalStatus = "denied"
+	ApprovalExpired  ApprovalStatus = "expired"
+	ApprovalConsumed ApprovalStatus = "consumed" // a grant was made from it
+)
+
+// Approval is the question put to people when the outcome is needs_approval, and their answers.
+type Approval struct {
+	ID            string         `json:"id"`
+	Task          string         `json:"task"`
+	Subject       Ref            `json:"subject"`
+	Status        ApprovalStatus `json:"status"`
+	Requires      []Requirement  `json:"requires"`
+	Risk          int64          `json:"risk"`
+	AskedAt       time.Time      `json:"asked_at"`
+	ExpiresAt     time.Time      `json:"expires_at"`              // of the question
+	ApprovedUntil time.Time      `json:"approved_until,omitzero"` // of the yes
+	Answers       []Answer       `json:"answers,omitempty"`
+	Decided       int64          `json:"-"` // index of the entry of the decision that asked
+}
+
+// Answer is what one person said.
+type Answer struct {
+	By      Ref       `json:"by"`
+	Approve bool      `json:"approve"`
+	TTL     Seconds   `json:"ttl,omitempty"` // a narrower bound than was asked; 0: none
+	MaxUses int64     `json:"max_uses,omitempty"`
+	At      time.Time `json:"at"`
+}
+
+// The ways an answer is refused.
+var (
+	ErrApprovalClosed   = errors.New("the approval no longer waits for an answer")
+	ErrNotEligible      = errors.New("this person may not answer: not in the role that policy asks for, or not independent of the request")
+	ErrAlreadyAnswered  = errors.New("this person has answered already, and one person counts once")
+	ErrAnswerNotNarrows = errors.New("an answer can only narrow what was asked")
+)
+
+// People resolves the forms of approval to humans. Index and the statuses of identities answer it.
+type People interface {
+	Humans(team string) []Ref
+	Identity(id Ref) (*Identity, bool)
+	OwnerOf(resource Ref) (Ref, bool)
+	IsActive(id Ref) bool
+}
+
+// involved are those who asked, those it is asked for, and whoever answers for them: nobody of them is independent (I6).
+func involved(in *Input, people People) map[Ref]bool {
+	out := map[Ref]bool{in.Request.Principal: true}
+	add := func(id Ref) {
+		out[id] = true
+		if identity, ok := people.Identity(id); ok {
+			out[identity.Owner] = true
+			out[identity.Principal] = true
+		}
+	}
+	add(in.Request.Subject)
+	for i := range in.Standing.Chain {
+		add(in.Standing.Chain[i].Subject)
+	}
+	return out
+}
+
+// Eligible lists the humans who may answer one form of approval for a request, ordered by id.
+func Eligible(form ApprovalForm, in *Input, people People) []Ref {
+	var candidates []Ref
+	switch form.Kind {
+	case FormTeam:
+		candidates = people.Humans(form.Team)
+	case FormResourceOwner:
+		if owner, ok := people.OwnerOf(in.Request.Resource); ok {
+			candidates = []Ref{owner}
+		}
+	case FormIdentityOwner:
+		if identity, ok := people.Identity(in.Request.Subject); ok {
+			candidates = []Ref{identity.Owner}
+		}
+	case FormConfirm:
+		candidates = []Ref{in.Request.Principal}
+	}
+	near := map[Ref]bool{}
+	if form.Independent() {
+		near = involved(in, people)
+	}
+	return slices.DeleteFunc(slices.Clone(candidates), func(human Ref) bool {
+		return human.Type != TypeHuman || near[human] || human == in.Request.Subject || !people.IsActive(human)
+	})
+}
+
+// forms is the union of what the requirements ask for: of equal kinds and teams the larger count.
+func forms(requires []Requirement) []ApprovalForm {
+	var out []ApprovalForm
+	for _, r := range requires {
+		at := slices.IndexFunc(out, func(f ApprovalForm) bool { return f.Kind == r.Form.Kind && f.Team == r.Form.Team })
+		if at < 0 {
+			out = append(out, r.Form)
+		} else {
+			out[at].Count = max(out[at].Count, r.Form.Count)
+		}
+	}
+	return out
+}
+
+// Satisfied reports whether the people can fill every place that the requirements ask for, each person at most one:
+// one person counts once, whatever roles they hold. It is a bipartite matching of places to people.
+func Satisfied(requires []Requirement, people []Ref, eligible func(ApprovalForm) []Ref) bool {
+	var places [][]Ref
+	for _, form := range forms(requires) {
+		able := slices.DeleteFunc(slices.Clone(eligible(form)), func(human Ref) bool { return !slices.Contains(people, human) })
+		for range form.Count {
+			places = append(places, able)
+		}
+	}
+	seat := map[Ref]int{} // who fills which place
+	for place := range places {
+		if !fill(place, places, seat, map[Ref]bool{}) {
+			return false
+		}
+	}
+	return len(places) > 0
+}
+
+func fill(place int, places [][]Ref, seat map[Ref]int, tried map[Ref]bool) bool {
+	for _, human := range places[place] {
+		if tried[human] {
+			continue
+		}
+		tried[human] = true
+		if taken, ok := seat[human]; !ok || fill(taken, places, seat, tried) {
+			seat[human] = place
+			return true
+		}
+	}
+	return false
+}
+
+// MayAnswer reports whether the person is eligible for any of the requirements.
+func (a *Approval) MayAnswer(human Ref, in *Input, people People) bool {
+	return slices.ContainsFunc(a.Requires, func(r Requirement) bool {
+		return slices.Contains(Eligible(r.Form, in, people), human)
+	})
+}
+
+// Answered is the approval after one more answer. in is the input of the decision that asked.
+// Errors: ErrApprovalClosed, ErrNotEligible, ErrAlreadyAnswered, ErrAnswerNotNarrows.
+func (a Approval) Answered(answer Answer, in *Input, people People) (Approval, error) {
+	switch {
+	case a.Status != ApprovalPending || !answer.At.Before(a.ExpiresAt):
+		return a, ErrApprovalClosed
+	case slices.ContainsFunc(a.Answers, func(other Answer) bool { return other.By == answer.By }):
+		return a, ErrAlreadyAnswered
+	case !a.MayAnswer(answer.By, in, people):
+		return a, ErrNotEligible
+	case answer.TTL < 0 || answer.MaxUses < 0 || in.Request.TTL > 0 && answer.TTL > in.Request.TTL:
+		return a, ErrAnswerNotNarrows
+	}
+	a.Answers = append(slices.Clone(a.Answers), answer)
+	if !answer.Approve {
+		a.Status = ApprovalDenied
+		return a, nil
+	}
+	var yes []Ref
+	for _, other := range a.Answers {
+		yes = append(yes, other.By)
+	}
+	if Satisfied(a.Requires, yes, func(form ApprovalForm) []Ref { return Eligible(form, in, people) }) {
+		a.Status = ApprovalApproved
+		a.ApprovedUntil = answer.At.Add(ApprovalLife)
+	}
+	return a, nil
+}
+
+// Usable names why a grant cannot be made from the approval at now, or "".
+func (a *Approval) Usable(now time.Time) Code {
+	switch {
+	case a.Status == ApprovalDenied:
+		return CodeApprovalDenied
+	case a.Status == ApprovalPending && now.Before(a.ExpiresAt):
+		return CodeApprovalRequired
+	case a.Status == ApprovalApproved && now.Before(a.ApprovedUntil):
+		return ""
+	default:
+		return CodeApprovalExpired
+	}
+}
+
+// Discharges are the policies that the approval answers, each for the risk it was given for.
+func (a *Approval) Discharges() []Discharge {
+	out := make([]Discharge, 0, len(a.Requires))
+	for _, r := range a.Requires {
+		out = append(out, Discharge{Policy: r.Hash, Risk: a.Risk, Approval: a.ID})
+	}
+	return out
+}
+
+// Limit is the intersection of all answers, for a grant made at now.
+func (a *Approval) Limit(now time.Time) Limit {
+	limit := Limit{ExpiresAt: a.ApprovedUntil}
+	for _, answer := range a.Answers {
+		narrower := Limit{MaxUses: answer.MaxUses}
+		if answer.TTL > 0 {
+			narrower.ExpiresAt = now.Add(answer.TTL.Duration())
+		}
+		limit = limit.tighten(narrower)
+	}
+	return limit
+}

@@ -1,0 +1,367 @@
+// Package event holds what evidence entries say: one type per thing that happens. The authoritative tables are a
+// function of the events in log order, and of nothing else, which is what makes them provable (I1). It is pure.
+package event
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/writ-project/writ/internal/access"
+)
+
+// Pseudonym stands for an entity in evidence: a keyed hash of its Ref, equal for equal entities.
+type Pseudonym string
+
+// Event is what an evidence entry says happened.
+type Event interface {
+	// EventType is the CloudEvents type of the entry.
+	EventType() string
+}
+
+// Draft is an event that is to be recorded. Values are erasable: the entry holds salted commitments to them,
+// by slot, and they lie beside it.
+type Draft struct {
+	Event  Event
+	Task   string // the task it belongs to, if any
+	Values map[string]json.RawMessage
+}
+
+// The slots under which values lie beside an entry.
+const (
+	SlotDocument = "document" // of a catalog object: a CatalogObject
+	SlotInput    = "input"    // of a decision: an Input
+	SlotPurpose  = "purpose"  // of a task: a Purpose
+	SlotReason   = "reason"   // of an answer or an administrative act
+	SlotDetail   = "detail"   // of a reported action
+)
+
+// Installed is the first entry of a log.
+type Installed struct {
+	Origin string `json:"origin"`
+	Engine string `json:"engine"`
+}
+
+// CatalogChanged records one object of the catalog added, changed or removed. Value: document.
+type CatalogChanged struct {
+	Kind   string    `json:"kind"`
+	Object Pseudonym `json:"object"`
+	Op     string    `json:"op"`
+	By     By        `json:"by"`
+}
+
+// PolicyActivated records that a bundle decides from here on.
+type PolicyActivated struct {
+	Bundle string `json:"bundle"`
+	By     By     `json:"by"`
+}
+
+// By says who decided on an act: which decision, or the operator who started the process.
+type By struct {
+	Kind     string    `json:"kind"` // "decision", "startup", "self" (a right of the subject itself), "clock"
+	Decision string    `json:"decision,omitempty"`
+	Identity Pseudonym `json:"identity,omitempty"`
+}
+
+// The kinds of By.
+const (
+	ByDecision = "decision"
+	ByStartup  = "startup"
+	BySelf     = "self"
+	ByClock    = "clock"
+)
+
+// FactsReported records what a fact source told. Values: each entity whole, under its position in Entities as slot.
+type FactsReported struct {
+	Source     string      `json:"source"`
+	By         Pseudonym   `json:"by"`
+	ObservedAt time.Time   `json:"observed_at"`
+	Entities   []Pseudonym `json:"entities,omitempty"`
+	Gone       []Pseudonym `json:"gone,omitempty"` // entities that no longer exist
+}
+
+// DecisionMade records a decision and what follows from it at once. Value: input.
+type DecisionMade struct {
+	ID        string         `json:"id"`
+	Caller    Pseudonym      `json:"caller"`
+	Subject   Pseudonym      `json:"subject"`
+	Principal Pseudonym      `json:"principal,omitempty"`
+	Action    access.Ref     `json:"action"`
+	Resource  Pseudonym      `json:"resource"`
+	Outcome   access.Outcome `json:"outcome"`
+	Code      access.Code    `json:"code,omitempty"`
+	Policies  []PolicyID     `json:"policies,omitempty"`
+	Risk      int64          `json:"risk,omitempty"`
+	Factors   []string       `json:"factors,omitempty"` // ids of the matching risk policies
+	Bounds    access.Bounds  `json:"bounds,omitzero"`
+	Bundle    string         `json:"bundle"`
+	Engine    string         `json:"engine"`
+	Grant     *GrantMade     `json:"grant,omitempty"`
+	Asked     *ApprovalAsked `json:"approval,omitempty"`
+	Consumed  string         `json:"consumed,omitempty"` // the approval that this decision used up
+	Replaces  string         `json:"replaces,omitempty"` // the grant that this one renews
+	Usage     []Usage        `json:"usage,omitempty"`
+	Labels    []string       `json:"labels,omitempty"` // new to the task, or to the identity's window
+}
+
+// PolicyID names a policy and its exact text.
+type PolicyID struct {
+	ID   string `json:"id"`
+	Hash string `json:"hash"`
+}
+
+// GrantMade is a new grant. Its id is the decision's, so the credential can be signed before the commit.
+type GrantMade struct {
+	Parent     string          `json:"parent,omitempty"`
+	Mode       access.Mode     `json:"mode"`
+	Depth      int             `json:"depth,omitempty"`
+	MaxUses    int64           `json:"max_uses,omitempty"`
+	ExpiresAt  time.Time       `json:"expires_at"`
+	Credential *CredentialMade `json:"credential,omitempty"`
+}
+
+// CredentialMade is what may be known of a credential: never the credential.
+type CredentialMade struct {
+	Connector   string    `json:"connector"`
+	Fingerprint string    `json:"fingerprint"`
+	Target      string    `json:"target"`
+	ExpiresAt   time.Time `json:"expires_at"`
+	BoundTo     string    `json:"bound_to,omitempty"` // thumbprint of the caller's key
+}
+
+// ApprovalAsked is a question put to people. Its id is the decision's.
+type ApprovalAsked struct {
+	Requires  []Asked   `json:"requires"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// Asked is one requirement of a question.
+type Asked struct {
+	Policy string              `json:"policy"`
+	Hash   string              `json:"hash"`
+	Form   access.ApprovalForm `json:"form"`
+}
+
+// Usage adds to a counter of the subject.
+type Usage struct {
+	Counter string `json:"counter"`
+	Bucket  int64  `json:"bucket"` // start of the bucket in Unix seconds
+	Add     int64  `json:"add"`
+	// Window is how long the counter looks back; buckets older than that are dropped when this one is counted.
+	Window access.Seconds `json:"window"`
+}
+
+// ApprovalAnswered records what one person said, and where the approval stands now. Value: reason.
+type ApprovalAnswered struct {
+	Approval      string                `json:"approval"`
+	By            Pseudonym             `json:"by"`
+	Approve       bool                  `json:"approve"`
+	TTL           access.Seconds        `json:"ttl,omitempty"`
+	MaxUses       int64                 `json:"max_uses,omitempty"`
+	Status        access.ApprovalStatus `json:"status"`
+	ApprovedUntil time.Time             `json:"approved_until,omitzero"`
+	Precedent     *PrecedentOf          `json:"precedent,omitempty"` // set when the answer closes the question
+}
+
+// PrecedentOf names what an answer is a precedent for.
+type PrecedentOf struct {
+	Subject  Pseudonym  `json:"subject"`
+	Action   access.Ref `json:"action"`
+	Resource string     `json:"resource"` // its type
+	TaskType string     `json:"task_type"`
+}
+
+// ApprovalLapsed records that nobody answered in time.
+type ApprovalLapsed struct {
+	Approval string `json:"approval"`
+}
+
+// TaskOpened records a new task; its decision is the entry before it. Value: purpose.
+type TaskOpened struct {
+	ID        string         `json:"id"`
+	Type      string         `json:"type"`
+	Subject   Pseudonym      `json:"subject"`
+	Decision  string         `json:"decision"`
+	ExpiresAt time.Time      `json:"expires_at"`
+	Heartbeat access.Seconds `json:"heartbeat,omitempty"`
+}
+
+// Purpose is the intent of a task in its opener's words: untrusted text.
+type Purpose struct {
+	Words     string `json:"words"`
+	Reference string `json:"reference,omitempty"` // such as a ticket
+}
+
+// TaskChanged records a step in a task's life cycle.
+type TaskChanged struct {
+	ID     string            `json:"id"`
+	Status access.TaskStatus `json:"status"`
+	Reason access.EndReason  `json:"reason,omitempty"`
+	By     By                `json:"by"`
+}
+
+// TaskSealed is the last entry of a task: all it gave is provably gone.
+type TaskSealed struct {
+	ID      string    `json:"id"`
+	Count   int64     `json:"count"` // of the task's entries, this one included
+	Grants  int64     `json:"grants"`
+	EndedAt time.Time `json:"ended_at"`
+	GoneAt  time.Time `json:"gone_at"` // when the last credential had run out everywhere
+	Proof   string    `json:"proof"`   // what kind of proof: "expired" for tokens that others verify offline
+}
+
+// GrantChanged records the end of a grant.
+type GrantChanged struct {
+	ID     string           `json:"id"`
+	Reason access.EndReason `json:"reason"`
+	By     By               `json:"by"`
+}
+
+// GrantReissued records a credential made again for a caller that lost the answer; the former grant is ended.
+type GrantReissued struct {
+	ID         string          `json:"id"`
+	Replaces   string          `json:"replaces"`
+	Credential *CredentialMade `json:"credential,omitempty"`
+}
+
+// ActionReported records what was done under a grant. Value: detail.
+type ActionReported struct {
+	Grant  string    `json:"grant"`
+	Source string    `json:"source"` // "observed" by an enforcement point or "reported" by the subject: told apart, for ever
+	By     Pseudonym `json:"by"`
+	Status string    `json:"status"` // "succeeded" or "failed"
+	Uses   int64     `json:"uses,omitempty"`
+}
+
+// The sources of ActionReported.
+const (
+	Observed = "observed"
+	Reported = "reported"
+)
+
+// IdentityChanged records a new status of an identity. Value: reason.
+type IdentityChanged struct {
+	Identity Pseudonym     `json:"identity"`
+	Status   access.Status `json:"status"`
+	By       By            `json:"by"`
+}
+
+// ValueErased records that values beside an entry were erased; its commitments stay.
+type ValueErased struct {
+	Index int64    `json:"index"`
+	Slots []string `json:"slots"`
+	By    By       `json:"by"`
+}
+
+// The CloudEvents types, one per event.
+
+func (Installed) EventType() string        { return "writ.installed" }
+func (CatalogChanged) EventType() string   { return "writ.catalog.changed" }
+func (PolicyActivated) EventType() string  { return "writ.policy.activated" }
+func (FactsReported) EventType() string    { return "writ.facts.reported" }
+func (DecisionMade) EventType() string     { return "writ.decision.made" }
+func (ApprovalAnswered) EventType() string { return "writ.approval.answered" }
+func (ApprovalLapsed) EventType() string   { return "writ.approval.lapsed" }
+func (TaskOpened) EventType() string       { return "writ.task.opened" }
+func (TaskChanged) EventType() string      { return "writ.task.changed" }
+func (TaskSealed) EventType() string       { return "writ.task.sealed" }
+func (GrantChanged) EventType() string     { return "writ.grant.ended" }
+func (GrantReissued) EventType() string    { return "writ.grant.reissued" }
+func (ActionReported) EventType() string   { return "writ.action.reported" }
+func (IdentityChanged) EventType() string  { return "writ.identity.changed" }
+func (ValueErased) EventType() string      { return "writ.value.erased" }
+
+// Decode reads the data of an entry of the given type. ok is false for a type this version does not know.
+func Decode(eventType string, data []byte) (event Event, ok bool, err error) {
+	event = blank(eventType)
+	if event == nil {
+		return nil, false, nil
+	}
+	return event, true, json.Unmarshal(data, event)
+}
+
+func blank(eventType string) Event {
+	switch eventType {
+	case Installed{}.EventType():
+		return &Installed{}
+	case CatalogChanged{}.EventType():
+		return &CatalogChanged{}
+	case PolicyActivated{}.EventType():
+		return &PolicyActivated{}
+	case FactsReported{}.EventType():
+		return &FactsReported{}
+	case DecisionMade{}.EventType():
+		return &DecisionMade{}
+	case ApprovalAnswered{}.EventType():
+		return &ApprovalAnswered{}
+	case ApprovalLapsed{}.EventType():
+		return &ApprovalLapsed{}
+	case TaskOpened{}.EventType():
+		return &TaskOpened{}
+	case TaskChanged{}.EventType():
+		return &TaskChanged{}
+	case TaskSealed{}.EventType():
+		return &TaskSealed{}
+	case GrantChanged{}.EventType():
+		return &GrantChanged{}
+	case GrantReissued{}.EventType():
+		return &GrantReissued{}
+	case ActionReported{}.EventType():
+		return &ActionReported{}
+	case IdentityChanged{}.EventType():
+		return &IdentityChanged{}
+	case ValueErased{}.EventType():
+		return &ValueErased{}
+	default:
+		return nil
+	}
+}
+
+// Change is what one use case wants recorded, all or nothing.
+type Change struct {
+	Drafts   []Draft
+	Bundle   *Bundle   // content that a PolicyActivated draft names
+	Remember *Remember // makes the answer repeatable
+}
+
+// Bundle is a policy bundle by its hash.
+type Bundle struct {
+	Hash    string
+	Content []byte
+}
+
+// Remember keeps what an idempotency key stood for, until it expires.
+type Remember struct {
+	Subject Pseudonym
+	Key     string
+	Digest  []byte // of route and body
+	Result  string
+	Expires time.Time
+}
+
+// Receipt says where a change stands in the log: the index of each draft's entry, and the time they carry.
+type Receipt struct {
+	Indexes []int64
+	Time    time.Time
+}
+
+// The operations on catalog objects, and the kind whose objects have a status.
+const (
+	OpAdded      = "added"
+	OpChanged    = "changed"
+	OpRemoved    = "removed"
+	KindIdentity = "identity"
+)
+
+// CatalogState is the declared state of an installation: what decisions are made from besides tasks and facts.
+type CatalogState struct {
+	Objects  []CatalogObject
+	Statuses map[Pseudonym]access.Status
+	Bundle   Bundle // zero before the first activation
+}
+
+// CatalogObject is one declared object as JSON.
+type CatalogObject struct {
+	Kind string          `json:"kind"`
+	Name string          `json:"name"`
+	Doc  json.RawMessage `json:"doc"`
+}

@@ -1,0 +1,135 @@
+package access
+
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+)
+
+// MaxDepth is how often a right may be passed on, counted from the root grant at 0.
+const MaxDepth = 8
+
+// DefaultTTL is what a grant lives when neither the request nor policy says less.
+const DefaultTTL Seconds = 300
+
+// GrantStatus is what is stored of a grant; whether it is alive is derived (I5), see Standing.Dead.
+type GrantStatus string
+
+// The statuses of a grant.
+const (
+	GrantActive GrantStatus = "active"
+	GrantEnded  GrantStatus = "ended"
+)
+
+// Grant is the right that results from a decision.
+type Grant struct {
+	ID        string          `json:"id"`
+	Parent    string          `json:"parent,omitempty"`
+	Task      string          `json:"task"`
+	Subject   Ref             `json:"subject"`
+	Action    Ref             `json:"action"`
+	Resource  Ref             `json:"resource"`
+	Args      json.RawMessage `json:"args,omitempty"`
+	Mode      Mode            `json:"mode"`
+	Depth     int             `json:"depth"`
+	MaxUses   int64           `json:"max_uses,omitempty"` // 0: not counted
+	Uses      int64           `json:"uses,omitempty"`
+	Status    GrantStatus     `json:"status"`
+	Reason    EndReason       `json:"reason,omitempty"`
+	GrantedAt time.Time       `json:"granted_at"`
+	ExpiresAt time.Time       `json:"expires_at"`
+	EndedAt   time.Time       `json:"ended_at,omitzero"`
+	Decided   int64           `json:"-"` // index of the decision's entry
+}
+
+// Live reports whether the grant itself has neither ended nor run out; its ancestors are not looked at.
+func (g *Grant) Live(now time.Time) bool {
+	return g.Status == GrantActive && now.Before(g.ExpiresAt) && (g.MaxUses == 0 || g.Uses < g.MaxUses)
+}
+
+// Exceeds names the refusal if the request asks for more than its parent grant holds (I3), or "".
+// Expiry and uses are not asked for but cut down, see Bound.
+func (g *Grant) Exceeds(r *Request) Code {
+	switch {
+	case r.Action != g.Action, r.Resource != g.Resource, !sameArgs(r.Args, g.Args):
+		return CodeExceedsParent
+	case r.Subject != g.Subject && g.Mode != Delegate:
+		return CodeExceedsParent
+	case r.Mode == Delegate && g.Mode != Delegate:
+		return CodeExceedsParent
+	case g.Depth+1 > MaxDepth:
+		return CodeDepthExceeded
+	default:
+		return ""
+	}
+}
+
+// sameArgs compares the JSON values, so that spacing and key order do not matter.
+func sameArgs(child, parent json.RawMessage) bool {
+	return bytes.Equal(canonical(child), canonical(parent))
+}
+
+func canonical(args json.RawMessage) []byte {
+	if len(args) == 0 {
+		return []byte("{}")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(args))
+	decoder.UseNumber()
+	var value any
+	if decoder.Decode(&value) != nil {
+		return args
+	}
+	out, err := json.Marshal(value)
+	if err != nil {
+		return args
+	}
+	return out
+}
+
+// Bound is when a grant given now ends, and how often it may be used: the tightest of what was wanted,
+// what policy allows, the task, the parent and the approval (I4). The zero limit of an approval does not bound.
+func Bound(in *Input, b Bounds, approval *Limit) Limit {
+	ttl := in.Request.TTL
+	if ttl == 0 {
+		ttl = DefaultTTL
+	}
+	if b.MaxTTL > 0 {
+		ttl = min(ttl, b.MaxTTL)
+	}
+	limit := Limit{ExpiresAt: in.Now.Add(ttl.Duration()), MaxUses: b.MaxUses}
+	limit = limit.tighten(Limit{ExpiresAt: b.Until})
+	if task := in.Standing.Task; task != nil {
+		limit = limit.tighten(Limit{ExpiresAt: task.ExpiresAt})
+	}
+	for i := range in.Standing.Chain {
+		above := &in.Standing.Chain[i]
+		limit = limit.tighten(Limit{ExpiresAt: above.ExpiresAt, MaxUses: left(above)})
+	}
+	if approval != nil {
+		limit = limit.tighten(*approval)
+	}
+	return limit
+}
+
+func left(g *Grant) int64 {
+	if g.MaxUses == 0 {
+		return 0
+	}
+	return max(g.MaxUses-g.Uses, 1) // a used-up grant is not live, so at least one is left
+}
+
+// Limit ends a grant; a zero field does not.
+type Limit struct {
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	MaxUses   int64     `json:"max_uses,omitempty"`
+}
+
+func (l Limit) tighten(other Limit) Limit {
+	if l.ExpiresAt.IsZero() || !other.ExpiresAt.IsZero() && other.ExpiresAt.Before(l.ExpiresAt) {
+		l.ExpiresAt = other.ExpiresAt
+	}
+	if l.MaxUses == 0 || other.MaxUses != 0 && other.MaxUses < l.MaxUses {
+		l.MaxUses = other.MaxUses
+	}
+	return l
+}

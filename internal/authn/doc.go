@@ -1,0 +1,7 @@
+// Package authn says who is calling: it verifies bearer JWTs of configured
+// OIDC issuers, and DPoP proofs (RFC 9449) that name the key to which the
+// credential that Writ issues will be bound.
+//
+// It answers "this token is genuine, for us and alive", never "this identity
+// is active": status is decided elsewhere and is never cached here.
+package authn

@@ -1,0 +1,297 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/access/event"
+)
+
+const maxReason = 2000 // bytes
+
+// Card is what an approver needs to judge a question.
+type Card struct {
+	Approval  access.Approval
+	Request   access.Request // erased: zero
+	Decided   access.Decided
+	Purpose   event.Purpose
+	Task      access.Task
+	Precedent access.Precedent
+	MayAnswer bool // the reader of the card
+	Evidence  int64
+}
+
+// Approvals lists the questions that the caller may answer, oldest first.
+func (c *Control) Approvals(ctx context.Context, caller Caller) ([]Card, error) {
+	const most = 500
+	var cards []Card
+	err := c.ledger.Read(ctx, func(v View) error {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return err
+		}
+		pending, err := v.PendingApprovals(most)
+		if err != nil {
+			return err
+		}
+		for i := range pending {
+			if pending[i].Usable(v.Now()) != access.CodeApprovalRequired {
+				continue
+			}
+			card, err := c.card(v, s, caller, pending[i])
+			if err != nil {
+				return err
+			}
+			if card.MayAnswer {
+				cards = append(cards, *card)
+			}
+		}
+		return nil
+	})
+	return cards, err
+}
+
+func (c *Control) card(v View, s *snapshot, caller Caller, approval access.Approval) (*Card, error) {
+	card := &Card{Approval: approval, Evidence: approval.Decided}
+	in, err := v.Input(approval.Decided)
+	if errors.Is(err, access.ErrNotFound) {
+		return card, nil // erased: nobody can judge it any more
+	}
+	if err != nil {
+		return nil, err
+	}
+	card.Request, card.Precedent = in.Request, in.Facts.Precedent
+	card.Decided, err = c.explain(v, in)
+	if err != nil {
+		return nil, err
+	}
+	card.Approval.Requires = card.Decided.Requires // with the policies' own words
+	if in.Standing.Task != nil {
+		card.Task = *in.Standing.Task
+		if card.Purpose, err = purposeOf(v, &access.Task{Opened: approvalTaskOpened(v, card.Task.ID)}); err != nil {
+			return nil, err
+		}
+	} else if value, err := v.Value(approval.Decided, event.SlotPurpose); err == nil {
+		if err := json.Unmarshal(value, &card.Purpose); err != nil {
+			return nil, err
+		}
+	}
+	if caller.Identity.Type == access.TypeHuman && s.IsActive(caller.Identity) {
+		card.MayAnswer = approval.MayAnswer(caller.Identity, in, s)
+	}
+	return card, nil
+}
+
+func approvalTaskOpened(v View, id string) int64 {
+	task, err := v.Task(id)
+	if err != nil {
+		return -1
+	}
+	return task.Opened
+}
+
+// ReadApproval reads a question, for its subject, those who may answer it, and whoever may read about the subject. With a
+// wait it returns when the answer changes, or after that time as it stands.
+func (c *Control) ReadApproval(ctx context.Context, caller Caller, id string, wait time.Duration) (*Card, error) {
+	changed := c.changed.wait(id)
+	card, err := c.readApproval(ctx, caller, id)
+	if err != nil || wait <= 0 || card.Approval.Status != access.ApprovalPending {
+		return card, err
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+		return card, nil
+	}
+	return c.readApproval(ctx, caller, id)
+}
+
+func (c *Control) readApproval(ctx context.Context, caller Caller, id string) (*Card, error) {
+	var card *Card
+	err := c.ledger.Read(ctx, func(v View) error {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return err
+		}
+		approval, err := v.Approval(id)
+		if err != nil {
+			return notFound(err, "there is no approval %q", id)
+		}
+		if approval.Usable(v.Now()) == access.CodeApprovalExpired && approval.Status != access.ApprovalConsumed {
+			approval.Status = access.ApprovalExpired
+		}
+		card, err = c.card(v, s, caller, approval)
+		return err
+	})
+	if err != nil || card.MayAnswer {
+		return card, err
+	}
+	return card, c.mayRead(ctx, caller, card.Approval.Subject)
+}
+
+// Reply is what a person says to a question.
+type Reply struct {
+	Approve bool
+	TTL     access.Seconds // narrower than asked; 0: as asked
+	MaxUses int64
+	Reason  string
+}
+
+// AnswerApproval records a person's answer. Who the person is comes from their authentication, never from the call (I6).
+func (c *Control) AnswerApproval(ctx context.Context, caller Caller, id string, reply Reply) (*access.Approval, int64, error) {
+	if len(reply.Reason) > maxReason {
+		return nil, 0, invalid(InvalidArgument, "the reason must have at most %d bytes", maxReason)
+	}
+	var after access.Approval
+	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return event.Change{}, err
+		}
+		if refusal := c.limits.allow(caller.Identity, len(reply.Reason), v.Now()); refusal != nil {
+			return event.Change{}, refusal
+		}
+		approval, err := v.Approval(id)
+		if err != nil {
+			return event.Change{}, notFound(err, "there is no approval %q", id)
+		}
+		in, err := v.Input(approval.Decided)
+		if err != nil {
+			return event.Change{}, notFound(err, "what this approval was asked for has been erased")
+		}
+		if caller.Identity.Type != access.TypeHuman || !s.IsActive(caller.Identity) {
+			return event.Change{}, invalid(NotEligible, "only an active human may answer")
+		}
+		after, err = approval.Answered(access.Answer{By: caller.Identity, Approve: reply.Approve, TTL: reply.TTL, MaxUses: reply.MaxUses, At: v.Now()}, in, s)
+		if err != nil {
+			return event.Change{}, answerError(err)
+		}
+		return event.Change{Drafts: []event.Draft{answered(v, &after, in, reply)}}, nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	c.changed.wake(id)
+	return &after, receipt.Indexes[0], nil
+}
+
+func answerError(err error) error {
+	kind := InvalidArgument
+	switch {
+	case errors.Is(err, access.ErrApprovalClosed):
+		kind = WrongState
+	case errors.Is(err, access.ErrNotEligible):
+		kind = NotEligible
+	case errors.Is(err, access.ErrAlreadyAnswered):
+		kind = AlreadyAnswered
+	}
+	return &Invalid{Kind: kind, Detail: err.Error(), Cause: err}
+}
+
+func answered(v View, after *access.Approval, in *access.Input, reply Reply) event.Draft {
+	last := after.Answers[len(after.Answers)-1]
+	e := &event.ApprovalAnswered{
+		Approval: after.ID, By: v.Pseudonym(last.By), Approve: last.Approve, TTL: last.TTL, MaxUses: last.MaxUses,
+		Status: after.Status, ApprovedUntil: after.ApprovedUntil,
+	}
+	if after.Status != access.ApprovalPending && in.Standing.Task != nil && independent(after.Requires) {
+		e.Precedent = &event.PrecedentOf{
+			Subject: v.Pseudonym(in.Request.Subject), Action: in.Request.Action, Resource: in.Request.Resource.Type, TaskType: in.Standing.Task.Type,
+		}
+	}
+	return withReason([]event.Draft{{Task: after.Task, Event: e}}, reply.Reason)[0]
+}
+
+// independent tells judgements from confirmations, which set no precedent.
+func independent(requires []access.Requirement) bool {
+	for _, r := range requires {
+		if r.Form.Independent() {
+			return true
+		}
+	}
+	return false
+}
+
+// Redeem asks again for what was approved: policy decides with the facts of this moment, the approval discharges
+// exactly the policies it names, and is used up by the grant or task that results.
+func (c *Control) Redeem(ctx context.Context, caller Caller, id string, key *Idempotency) (*Answer, error) {
+	var answer *Answer
+	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return event.Change{}, err
+		}
+		if repeated, change, err := c.repeat(v, s, caller, key); repeated != nil || err != nil {
+			answer = repeated
+			return change, err
+		}
+		if refusal := c.limits.allow(caller.Identity, 0, v.Now()); refusal != nil {
+			return event.Change{}, refusal
+		}
+		approval, err := v.Approval(id)
+		if err != nil {
+			return event.Change{}, notFound(err, "there is no approval %q", id)
+		}
+		var change event.Change
+		if answer, change, err = c.redeem(v, s, caller, &approval); err == nil && key != nil {
+			change.Remember = remember(v, caller, key, answer.ID)
+		}
+		return change, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	answer.at(receipt)
+	if answer.Decided.Outcome == access.Allow {
+		c.changed.wake(id)
+	}
+	return answer, nil
+}
+
+func (c *Control) redeem(v View, s *snapshot, caller Caller, approval *access.Approval) (*Answer, event.Change, error) {
+	made, err := v.DecisionEvent(approval.Decided)
+	if err != nil {
+		return nil, event.Change{}, err
+	}
+	if made.Caller != v.Pseudonym(caller.Identity) {
+		return nil, event.Change{}, invalid(NotYours, "there is no approval %q for this identity to redeem", approval.ID)
+	}
+	if code := approval.Usable(v.Now()); code != "" {
+		return nil, event.Change{}, &Refusal{Code: code, Approval: approval.ID}
+	}
+	before, err := v.Input(approval.Decided)
+	if err != nil {
+		return nil, event.Change{}, notFound(err, "what this approval was asked for has been erased")
+	}
+	request := before.Request
+	if request.Action == access.Act(access.ActOpenTask) {
+		opening := Opening{Type: request.Resource.ID, Duration: request.TTL}
+		value, err := v.Value(approval.Decided, event.SlotPurpose)
+		if err != nil {
+			return nil, event.Change{}, notFound(err, "the purpose of this task has been erased")
+		}
+		var purpose event.Purpose
+		if err := json.Unmarshal(value, &purpose); err != nil {
+			return nil, event.Change{}, err
+		}
+		opening.Purpose, opening.Reference = purpose.Words, purpose.Reference
+		return c.openTask(v, s, caller, opening, approval)
+	}
+	if request.Action.Type == access.TypeWritAction {
+		return nil, event.Change{}, invalid(WrongState, "repeat the call and name the approval there")
+	}
+	request, err = s.request(caller, Ask{
+		Subject: request.Subject, Task: request.Task, Action: request.Action, Resource: request.Resource, Args: request.Args,
+		TTL: request.TTL, Mode: request.Mode, Parent: request.Parent,
+	})
+	if err != nil {
+		return nil, event.Change{}, err
+	}
+	return c.decide(v, s, caller, request, approval)
+}

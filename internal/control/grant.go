@@ -1,0 +1,308 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/access/event"
+)
+
+func ignoreNotFound(err error) error {
+	if errors.Is(err, access.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// recall reads the answer to a call that was made before; result is the decision's id, and the grant's if it was
+// issued again.
+func (c *Control) recall(v View, result string) (*Answer, error) {
+	id, grantID, reissued := strings.Cut(result, " ")
+	if !reissued {
+		grantID = id
+	}
+	index, err := v.DecisionIndex(id)
+	if err != nil {
+		return nil, err
+	}
+	made, err := v.DecisionEvent(index)
+	if err != nil {
+		return nil, err
+	}
+	answer := &Answer{
+		ID: id, Evidence: index, Repeated: true,
+		Decided: access.Decided{Outcome: made.Outcome, Code: made.Code, Risk: access.Risk{Score: made.Risk}, Bounds: made.Bounds},
+	}
+	switch {
+	case made.Grant != nil:
+		grant, err := v.Grant(grantID)
+		if err != nil {
+			return nil, err
+		}
+		answer.Grant = &grant
+	case made.Asked != nil:
+		approval, err := v.Approval(id)
+		if err != nil {
+			return nil, err
+		}
+		answer.Approval = &approval
+	case made.Action == access.Act(access.ActOpenTask) && made.Outcome == access.Allow:
+		task, err := v.Task(id)
+		if err != nil {
+			return nil, err
+		}
+		answer.Task = &task
+	}
+	return answer, nil
+}
+
+// standingOf is where the parties of an existing grant stand now; whether it is alive follows from it (I5).
+func (c *Control) standingOf(v View, s *snapshot, g *access.Grant) (*access.Input, error) {
+	request := access.Request{Subject: g.Subject, Action: g.Action, Resource: g.Resource, Args: g.Args, Mode: g.Mode, Task: g.Task, Parent: g.Parent}
+	if identity, ok := s.index.Identity(g.Subject); ok {
+		request.Principal = identity.Principal
+	}
+	in := &access.Input{Request: request, Now: v.Now(), Bundle: s.hash()}
+	return in, c.standing(v, s, in)
+}
+
+// GrantView is a grant and whether it is alive.
+type GrantView struct {
+	Grant    access.Grant
+	Live     bool
+	Why      access.Code // why it is not, as far as its ancestors are the cause
+	Evidence int64       // index of the decision's entry
+}
+
+// ReadGrant reads a grant; whether it is alive is derived from all its ancestors at this moment.
+func (c *Control) ReadGrant(ctx context.Context, caller Caller, id string) (*GrantView, error) {
+	var out *GrantView
+	err := c.ledger.Read(ctx, func(v View) error {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return err
+		}
+		grant, err := v.Grant(id)
+		if err != nil {
+			return notFound(err, "there is no grant %q", id)
+		}
+		out, err = c.viewGrant(v, s, grant)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, c.mayRead(ctx, caller, out.Grant.Subject)
+}
+
+func (c *Control) viewGrant(v View, s *snapshot, grant access.Grant) (*GrantView, error) {
+	out := &GrantView{Grant: grant, Evidence: grant.Decided}
+	if grant.Subject.IsZero() { // erased
+		out.Why = access.CodeIdentityUnknown
+		return out, nil
+	}
+	in, err := c.standingOf(v, s, &grant)
+	if err != nil {
+		return nil, err
+	}
+	out.Why = in.Standing.Dead(in)
+	out.Live = out.Why == "" && grant.Live(in.Now)
+	return out, nil
+}
+
+// Renew asks for a grant again for longer: a new decision on the same request. The former grant ends with it.
+func (c *Control) Renew(ctx context.Context, caller Caller, id string, ttl access.Seconds, key *Idempotency) (*Answer, error) {
+	if ttl < 0 {
+		return nil, invalid(InvalidArgument, "ttl must not be negative")
+	}
+	var answer *Answer
+	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return event.Change{}, err
+		}
+		if repeated, change, err := c.repeat(v, s, caller, key); repeated != nil || err != nil {
+			answer = repeated
+			return change, err
+		}
+		if refusal := c.limits.allow(caller.Identity, 0, v.Now()); refusal != nil {
+			return event.Change{}, refusal
+		}
+		grant, err := ownGrant(v, caller, id)
+		if err != nil {
+			return event.Change{}, err
+		}
+		if grant.Status == access.GrantEnded {
+			return event.Change{}, invalid(WrongState, "the grant has ended (%s): request anew", grant.Reason)
+		}
+		request, err := s.request(caller, Ask{
+			Subject: grant.Subject, Task: grant.Task, Action: grant.Action, Resource: grant.Resource, Args: grant.Args, TTL: ttl, Mode: grant.Mode, Parent: grant.Parent,
+		})
+		if err != nil {
+			return event.Change{}, err
+		}
+		var change event.Change
+		if answer, change, err = c.decide(v, s, caller, request, nil); err != nil {
+			return event.Change{}, err
+		}
+		if made, ok := change.Drafts[0].Event.(*event.DecisionMade); ok && made.Grant != nil {
+			made.Replaces = id
+		}
+		if key != nil {
+			change.Remember = remember(v, caller, key, answer.ID)
+		}
+		return change, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	answer.at(receipt)
+	return answer, nil
+}
+
+// ownGrant loads a grant of the caller; one of somebody else is as absent as one that is not there.
+func ownGrant(v View, caller Caller, id string) (access.Grant, error) {
+	grant, err := v.Grant(id)
+	if err != nil {
+		return grant, notFound(err, "there is no grant %q of this identity", id)
+	}
+	if grant.Subject != caller.Identity {
+		return grant, invalid(NotYours, "there is no grant %q of this identity", id)
+	}
+	return grant, nil
+}
+
+// Done says what was done under a grant.
+type Done struct {
+	Status string // "succeeded" or "failed"
+	Detail json.RawMessage
+}
+
+// ReportAction records what was done under a grant: reported when its subject says so, observed when an enforcement
+// point that speaks for the subject does. An observed use counts against the grant's uses.
+func (c *Control) ReportAction(ctx context.Context, caller Caller, id string, done Done) (*Answer, error) {
+	if done.Status != "succeeded" && done.Status != "failed" {
+		return nil, invalid(InvalidArgument, "status must be succeeded or failed")
+	}
+	answer := &Answer{}
+	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return event.Change{}, err
+		}
+		if refusal := c.limits.allow(caller.Identity, len(done.Detail), v.Now()); refusal != nil {
+			return event.Change{}, refusal
+		}
+		grant, err := v.Grant(id)
+		if err != nil {
+			return event.Change{}, notFound(err, "there is no grant %q of this identity", id)
+		}
+		report := &event.ActionReported{Grant: id, Source: event.Reported, By: v.Pseudonym(caller.Identity), Status: done.Status}
+		if grant.Subject != caller.Identity {
+			point, ok := s.index.EnforcementPoint(caller.Identity)
+			if !ok || !s.IsActive(caller.Identity) || !s.index.Covers(point.Subjects, grant.Subject) {
+				return event.Change{}, invalid(NotYours, "there is no grant %q of this identity", id)
+			}
+			report.Source, report.Uses = event.Observed, 1
+		}
+		draft := event.Draft{Task: grant.Task, Event: report}
+		if len(done.Detail) > 0 {
+			draft.Values = map[string]json.RawMessage{event.SlotDetail: done.Detail}
+		}
+		return event.Change{Drafts: []event.Draft{draft}}, c.sealedTask(v, grant.Task)
+	})
+	if err != nil {
+		return nil, err
+	}
+	answer.at(receipt)
+	return answer, nil
+}
+
+// sealedTask refuses to add to a task whose last entry has been written.
+func (c *Control) sealedTask(v View, id string) error {
+	task, err := v.Task(id)
+	if err == nil && task.Status == access.TaskSealed {
+		return &Refusal{Code: access.CodeTaskEnded, Detail: "the task is sealed"}
+	}
+	return err
+}
+
+// RevokeGrant ends a grant, and with it everything below it. Its subject may; for others policy decides.
+func (c *Control) RevokeGrant(ctx context.Context, caller Caller, id, reason string) (*Answer, error) {
+	return c.revoke(ctx, caller, reason, func(v View) (access.Ref, func(by event.By) []event.Draft, error) {
+		grant, err := v.Grant(id)
+		if err != nil {
+			return access.Ref{}, nil, notFound(err, "there is no grant %q", id)
+		}
+		return grant.Subject, func(by event.By) []event.Draft {
+			if grant.Status == access.GrantEnded {
+				return nil
+			}
+			return []event.Draft{{Task: grant.Task, Event: &event.GrantChanged{ID: id, Reason: access.EndRevoked, By: by}}}
+		}, c.sealedTask(v, grant.Task)
+	})
+}
+
+// RevokeTask ends a task and everything granted for it. Its subject may; for others policy decides.
+func (c *Control) RevokeTask(ctx context.Context, caller Caller, id, reason string) (*Answer, error) {
+	return c.revoke(ctx, caller, reason, func(v View) (access.Ref, func(by event.By) []event.Draft, error) {
+		task, err := v.Task(id)
+		if err != nil {
+			return access.Ref{}, nil, notFound(err, "there is no task %q", id)
+		}
+		return task.Subject, func(by event.By) []event.Draft {
+			if !task.Status.CanBecome(access.TaskEnded) {
+				return nil
+			}
+			return []event.Draft{{Task: id, Event: &event.TaskChanged{ID: id, Status: access.TaskEnded, Reason: access.EndRevoked, By: by}}}
+		}, nil
+	})
+}
+
+// revoke takes something away from a subject, as its own right or by a decision, on reserved space.
+func (c *Control) revoke(ctx context.Context, caller Caller, reason string, find func(View) (access.Ref, func(event.By) []event.Draft, error)) (*Answer, error) {
+	var answer *Answer
+	receipt, err := c.ledger.Revoke(ctx, func(v View) (event.Change, error) {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return event.Change{}, err
+		}
+		subject, end, err := find(v)
+		if err != nil {
+			return event.Change{}, err
+		}
+		if subject == caller.Identity {
+			answer = &Answer{Decided: access.Decided{Outcome: access.Allow}}
+			drafts := end(event.By{Kind: event.BySelf, Identity: v.Pseudonym(caller.Identity)})
+			return event.Change{Drafts: withReason(drafts, reason)}, nil
+		}
+		var change event.Change
+		answer, change, err = c.act(v, s, caller, access.ActRevoke, subject, nil)
+		if err == nil && answer.Decided.Outcome == access.Allow {
+			change.Drafts = append(change.Drafts, withReason(end(event.By{Kind: event.ByDecision, Decision: answer.ID}), reason)...)
+		}
+		return change, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	answer.at(receipt)
+	return answer, nil
+}
+
+func withReason(drafts []event.Draft, reason string) []event.Draft {
+	if reason == "" {
+		return drafts
+	}
+	value, err := json.Marshal(reason)
+	if err != nil {
+		return drafts
+	}
+	for i := range drafts {
+		drafts[i].Values = map[string]json.RawMessage{event.SlotReason: value}
+	}
+	return drafts
+}

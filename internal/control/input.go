@@ -1,0 +1,215 @@
+package control
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/policy"
+)
+
+// LabelWindow is how long an identity is remembered to have touched a label.
+const LabelWindow = 24 * time.Hour
+
+// input gathers all that a decision depends on. The request must have been checked against the schema.
+func (c *Control) input(v View, s *snapshot, request access.Request) (*access.Input, error) {
+	in := &access.Input{Request: request, Now: v.Now(), Bundle: s.hash()}
+	if err := c.standing(v, s, in); err != nil {
+		return nil, err
+	}
+	if s.bundle == nil || in.Standing.Dead(in) != "" {
+		return in, nil // the answer is no whatever the facts are
+	}
+	if err := s.facts(v, in); err != nil {
+		return nil, err
+	}
+	entities, err := s.entities(v, &in.Request)
+	in.Facts.Entities = entities
+	return in, err
+}
+
+// standing loads where the parties of the request stand.
+func (c *Control) standing(v View, s *snapshot, in *access.Input) error {
+	r := &in.Request
+	in.Standing.Subject, in.Standing.Owned = s.statusOf(r.Subject), s.owned(r.Subject)
+	if !r.Principal.IsZero() {
+		in.Standing.Principal = s.statusOf(r.Principal)
+	}
+	if r.Task != "" {
+		task, err := v.Task(r.Task)
+		if err != nil {
+			return notFound(err, "there is no task %q of this identity", r.Task)
+		}
+		if task.Subject != r.Subject {
+			return invalid(NotYours, "there is no task %q of this identity", r.Task)
+		}
+		in.Standing.Task = &task
+	}
+	chain, err := c.chain(v, r.Parent)
+	if err != nil {
+		return err
+	}
+	in.Standing.Chain = chain
+	for i := range chain {
+		in.Standing.Above = append(in.Standing.Above, s.statusOf(chain[i].Subject))
+	}
+	return nil
+}
+
+// chain loads a grant and everything above it, up to the root.
+func (c *Control) chain(v View, id string) ([]access.Grant, error) {
+	var chain []access.Grant
+	for ; id != "" && len(chain) <= access.MaxDepth; id = chain[len(chain)-1].Parent {
+		grant, err := v.Grant(id)
+		if err != nil {
+			return nil, notFound(err, "there is no grant %q", id)
+		}
+		chain = append(chain, grant)
+	}
+	return chain, nil
+}
+
+func notFound(err error, format string, args ...any) error {
+	if errors.Is(err, access.ErrNotFound) {
+		e := invalid(NotYours, format, args...)
+		e.Cause = err
+		return e
+	}
+	return err
+}
+
+// facts loads what the policies of this action can read; what they cannot read is not loaded, so that it cannot
+// conflict at the commit either.
+func (s *snapshot) facts(v View, in *access.Input) error {
+	reads := s.bundle.Reads(in.Request.Action)
+	task := in.Standing.Task
+	if task != nil {
+		in.Facts.Task = s.taskFacts(task, in)
+		in.Facts.Labels.Task = task.Labels
+	}
+	in.Facts.Chain = chainFacts(in)
+	if reads.Labels {
+		touched, err := v.Touched(in.Request.Subject, in.Now.Add(-LabelWindow))
+		if err != nil {
+			return err
+		}
+		in.Facts.Labels.Identity = touched
+		if in.Facts.Labels.Chain, err = chainLabels(v, in); err != nil {
+			return err
+		}
+	}
+	if reads.Precedent && task != nil {
+		p, err := v.Precedent(in.Request.Subject, in.Request.Action, in.Request.Resource.Type, task.Type)
+		if err != nil {
+			return err
+		}
+		in.Facts.Precedent = p
+	}
+	if !reads.Counts && !reads.Sums {
+		return nil
+	}
+	in.Facts.Counts, in.Facts.Sums = map[string]int64{}, map[string]int64{}
+	for _, counter := range s.bundle.CounterWindows(in.Request.Action) {
+		from := bucket(in.Now, counter.Bucket) - int64(counter.Window/time.Second)
+		total, err := v.Usage(in.Request.Subject, counter.Name, from)
+		if err != nil {
+			return err
+		}
+		if counter.Sum {
+			in.Facts.Sums[counter.Name] = total
+		} else {
+			in.Facts.Counts[counter.Name] = total
+		}
+	}
+	return nil
+}
+
+// bucket is the start of the part of a counter's window that a moment falls into, in Unix seconds.
+func bucket(at time.Time, width time.Duration) int64 {
+	seconds := max(int64(width/time.Second), 1)
+	return at.Unix() / seconds * seconds
+}
+
+func (s *snapshot) taskFacts(task *access.Task, in *access.Input) *access.TaskFacts {
+	facts := &access.TaskFacts{
+		Type: task.Type, Age: seconds(in.Now.Sub(task.OpenedAt)), Heartbeat: seconds(in.Now.Sub(task.HeartbeatAt)),
+	}
+	if declared, ok := s.index.TaskType(task.Type); ok {
+		facts.Expected = slices.Contains(declared.Actions, in.Request.Action)
+	}
+	return facts
+}
+
+func seconds(d time.Duration) access.Seconds { return access.Seconds(d / time.Second) }
+
+func chainFacts(in *access.Input) access.ChainFacts {
+	chain := in.Standing.Chain
+	facts := access.ChainFacts{Depth: int64(len(chain))}
+	for i := range chain {
+		facts.Root = chain[i].Subject.ID
+		facts.Actors = append(facts.Actors, chain[i].Subject.ID)
+	}
+	return facts
+}
+
+// chainLabels are the labels that the tasks of the grants above have touched.
+func chainLabels(v View, in *access.Input) ([]string, error) {
+	var labels []string
+	for i := range in.Standing.Chain {
+		task, err := v.Task(in.Standing.Chain[i].Task)
+		if err != nil {
+			return nil, err
+		}
+		labels = append(labels, task.Labels...)
+	}
+	slices.Sort(labels)
+	return slices.Compact(labels), nil
+}
+
+// entities loads what the decision needs until it needs no more.
+func (s *snapshot) entities(v View, r *access.Request) ([]access.Entity, error) {
+	have := map[access.Ref]*access.Entity{}
+	for {
+		needs := s.bundle.Needs(r, have)
+		if len(needs) == 0 {
+			break
+		}
+		for _, ref := range needs {
+			entity, err := s.entity(v, ref)
+			if err != nil {
+				return nil, err
+			}
+			have[ref] = entity
+		}
+	}
+	out := make([]access.Entity, 0, len(have))
+	for _, entity := range have {
+		if entity != nil {
+			out = append(out, *entity)
+		}
+	}
+	slices.SortFunc(out, func(a, b access.Entity) int { return a.ID.Compare(b.ID) })
+	return out, nil
+}
+
+// checkRequest tells an ask that makes no sense from one that is refused: it is never recorded.
+func (s *snapshot) checkRequest(r *access.Request) error {
+	if s.bundle == nil {
+		return nil // it will be refused, and say why
+	}
+	err := s.bundle.CheckRequest(r)
+	var bad *policy.RequestError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	kind := InvalidArgs
+	switch bad.Kind {
+	case policy.UnknownAction:
+		kind = UnknownAction
+	case policy.UnknownType:
+		kind = UnknownResource
+	case policy.InvalidArgs:
+	}
+	return &Invalid{Kind: kind, Detail: bad.Error(), Cause: err}
+}

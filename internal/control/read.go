@@ -1,0 +1,191 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/access/event"
+	"github.com/writ-project/writ/internal/policy"
+)
+
+func slot(i int) string { return strconv.Itoa(i) }
+
+// Identify finds who a verified token belongs to. Refusals: identity_unknown.
+func (c *Control) Identify(ctx context.Context, issuer, subject string, claims map[string]any) (access.Ref, error) {
+	var id access.Ref
+	err := c.ledger.Read(ctx, func(v View) error {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return err
+		}
+		identity, ok := s.index.Identify(issuer, subject, claims)
+		if !ok {
+			return &Refusal{Code: access.CodeIdentityUnknown}
+		}
+		id = identity.ID
+		return nil
+	})
+	return id, err
+}
+
+// explain computes a decision again from its input, under the bundle that made it: the full account of it, in the
+// policies' own words.
+func (c *Control) explain(v View, in *access.Input) (access.Decided, error) {
+	if in.Bundle == "" {
+		return access.Decide(in, &snapshot{}), nil
+	}
+	bundle, err := c.bundle(v, in.Bundle)
+	if err != nil {
+		return access.Decided{}, err
+	}
+	decided, _ := access.Settle(in, access.Decide(in, bundle))
+	return decided, nil
+}
+
+// bundle is the bundle of a hash, the active one without loading it again.
+func (c *Control) bundle(v View, hash string) (*policy.Bundle, error) {
+	if s := c.current.Load(); s != nil && s.bundle != nil && s.bundle.Hash() == hash {
+		return s.bundle, nil
+	}
+	content, err := v.BundleContent(hash)
+	if err != nil {
+		return nil, err
+	}
+	return policy.LoadArchive(content, policy.AnyCatalog())
+}
+
+// DecisionView is a decision. Full holds what only owners and auditors may see.
+type DecisionView struct {
+	Event    event.DecisionMade
+	Time     time.Time
+	Evidence int64
+	Request  *access.Request // nil if erased
+	Full     *access.Decided // nil for the subject itself, or if erased
+}
+
+// ReadDecision reads a decision: its subject sees the outcome, others who may read about it the whole account.
+func (c *Control) ReadDecision(ctx context.Context, caller Caller, id string) (*DecisionView, error) {
+	out := &DecisionView{}
+	var in *access.Input
+	err := c.ledger.Read(ctx, func(v View) error {
+		if _, err := c.snapshot(v); err != nil {
+			return err
+		}
+		index, err := v.DecisionIndex(id)
+		if err != nil {
+			return notFound(err, "there is no decision %q", id)
+		}
+		out.Evidence = index
+		if out.Event, err = v.DecisionEvent(index); err != nil {
+			return err
+		}
+		in, err = v.Input(index)
+		if errors.Is(err, access.ErrNotFound) {
+			return notFound(err, "what was asked in decision %q has been erased", id)
+		}
+		if err != nil {
+			return err
+		}
+		out.Request, out.Time = &in.Request, in.Now
+		full, err := c.explain(v, in)
+		out.Full = &full
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if in.Request.Subject == caller.Identity {
+		out.Full = nil
+		return out, nil
+	}
+	return out, c.mayRead(ctx, caller, in.Request.Subject)
+}
+
+// Access is one right that a subject has or had, and the decision behind it.
+type Access struct {
+	Grant    GrantView
+	Task     access.Task
+	Purpose  event.Purpose
+	Decision access.Decided
+	DecideID string
+	EndedAt  time.Time // zero while it has not ended
+}
+
+// Why lists every access that a subject has, or had at a time: what, for which task, by which decision.
+func (c *Control) Why(ctx context.Context, caller Caller, subject access.Ref, at time.Time) ([]Access, error) {
+	if err := c.mayRead(ctx, caller, subject); err != nil {
+		return nil, err
+	}
+	const mostTasks = 1000
+	var out []Access
+	err := c.ledger.Read(ctx, func(v View) error {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return err
+		}
+		out = nil
+		tasks, err := v.Tasks(subject, mostTasks)
+		if err != nil {
+			return err
+		}
+		for i := range tasks {
+			found, err := c.accessOf(v, s, &tasks[i], at)
+			if err != nil {
+				return err
+			}
+			out = append(out, found...)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (c *Control) accessOf(v View, s *snapshot, task *access.Task, at time.Time) ([]Access, error) {
+	grants, err := v.GrantsOfTask(task.ID)
+	if err != nil {
+		return nil, err
+	}
+	var out []Access
+	for i := range grants {
+		view, err := c.viewGrant(v, s, grants[i])
+		if err != nil {
+			return nil, err
+		}
+		found := Access{Grant: *view, Task: *task, EndedAt: endOf(&grants[i], task)}
+		if at.IsZero() && !view.Live || !at.IsZero() && !found.heldAt(at) {
+			continue
+		}
+		if found.Purpose, err = purposeOf(v, task); err != nil {
+			return nil, err
+		}
+		made, err := v.DecisionEvent(grants[i].Decided)
+		if err != nil {
+			return nil, err
+		}
+		found.DecideID = made.ID
+		if in, err := v.Input(grants[i].Decided); err == nil {
+			if found.Decision, err = c.explain(v, in); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, found)
+	}
+	return out, nil
+}
+
+func (a *Access) heldAt(at time.Time) bool {
+	g := &a.Grant.Grant
+	return !at.Before(g.GrantedAt) && at.Before(g.ExpiresAt) && (a.EndedAt.IsZero() || at.Before(a.EndedAt))
+}
+
+// endOf is when a grant was over, as far as it or its task ended early.
+func endOf(g *access.Grant, task *access.Task) time.Time {
+	end := g.EndedAt
+	if !task.EndedAt.IsZero() && (end.IsZero() || task.EndedAt.Before(end)) {
+		end = task.EndedAt
+	}
+	return end
+}

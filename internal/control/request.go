@@ -1,0 +1,366 @@
+package control
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/access/event"
+)
+
+// Idempotency makes a call repeatable: the key, and a digest of the route and body that it stands for.
+type Idempotency struct {
+	Key    string
+	Digest [sha256.Size]byte
+}
+
+const (
+	idempotencyLife = 24 * time.Hour
+	maxRedecided    = 100 // live grants that are decided again when their task gains a label
+)
+
+// Ask is a request for access, as an endpoint understood it.
+type Ask struct {
+	Subject     access.Ref // on whose behalf an enforcement point asks; zero: the caller itself
+	Task        string
+	Action      access.Ref
+	Resource    access.Ref
+	Args        json.RawMessage
+	TTL         access.Seconds
+	Mode        access.Mode
+	Parent      string
+	Idempotency *Idempotency
+}
+
+// Answer is a decision and what came of it.
+type Answer struct {
+	ID         string // of the decision, and of the grant or the approval that it made
+	Decided    access.Decided
+	Grant      *access.Grant
+	Credential *Released
+	Approval   *access.Approval
+	Task       *access.Task // opened by the decision
+	Evidence   int64        // index of the entry
+	Time       time.Time
+	Repeated   bool // the answer to a call that was made before
+}
+
+// Released is a credential on its way to the caller; it is kept nowhere.
+type Released struct {
+	Token     string
+	ExpiresAt time.Time
+	BoundTo   string
+}
+
+// Refusal is the typed no of an answer, or nil if it allows.
+func (a *Answer) Refusal() *Refusal {
+	r := &Refusal{Code: a.Decided.Code, Decision: a.ID, Evidence: a.Evidence}
+	switch a.Decided.Outcome {
+	case access.Allow:
+		return nil
+	case access.NeedsApproval:
+		r.Code, r.Approval = access.CodeApprovalRequired, a.ID
+	case access.Deny:
+	}
+	return r
+}
+
+// Request decides on an ask. The answer may be a refusal, which is recorded like any decision; errors are *Invalid,
+// *Refusal (limits, a caller that may not ask), access.ErrUnavailable.
+func (c *Control) Request(ctx context.Context, caller Caller, ask Ask) (*Answer, error) {
+	if ask.Subject.IsZero() {
+		ask.Subject = caller.Identity
+	}
+	if ask.Mode == "" {
+		ask.Mode = access.Use
+	}
+	if ask.TTL < 0 {
+		return nil, invalid(InvalidArgument, "ttl must not be negative")
+	}
+	if ask.Task == "" {
+		return nil, invalid(InvalidArgument, "a request names its task: open one first")
+	}
+	if ask.Action.Type == access.TypeWritAction {
+		return nil, invalid(UnknownAction, "%s has its own call and cannot be requested", ask.Action)
+	}
+	var answer *Answer
+	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return event.Change{}, err
+		}
+		if repeated, change, err := c.repeat(v, s, caller, ask.Idempotency); repeated != nil || err != nil {
+			answer = repeated
+			return change, err
+		}
+		if refusal := c.limits.allow(caller.Identity, len(ask.Args), v.Now()); refusal != nil {
+			return event.Change{}, refusal
+		}
+		request, err := s.request(caller, ask)
+		if err != nil {
+			return event.Change{}, err
+		}
+		var change event.Change
+		answer, change, err = c.decide(v, s, caller, request, nil)
+		if err == nil && ask.Idempotency != nil {
+			change.Remember = remember(v, caller, ask.Idempotency, answer.ID)
+		}
+		return change, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	answer.at(receipt)
+	return answer, nil
+}
+
+func (a *Answer) at(receipt event.Receipt) {
+	a.Time = receipt.Time
+	if len(receipt.Indexes) > 0 && !a.Repeated {
+		a.Evidence = receipt.Indexes[0]
+	}
+}
+
+// request turns an ask into what is decided on.
+func (s *snapshot) request(caller Caller, ask Ask) (access.Request, error) {
+	r := access.Request{
+		Subject: ask.Subject, Action: ask.Action, Resource: ask.Resource, Args: ask.Args,
+		TTL: ask.TTL, Mode: ask.Mode, Task: ask.Task, Parent: ask.Parent,
+	}
+	if ask.Subject != caller.Identity {
+		point, ok := s.index.EnforcementPoint(caller.Identity)
+		if !ok || !s.IsActive(caller.Identity) || !s.index.Covers(point.Subjects, ask.Subject) {
+			return r, invalid(NotEnforcementPoint, "only a registered enforcement point may ask for another subject, and only for those declared for it")
+		}
+	}
+	if identity, ok := s.index.Identity(ask.Subject); ok {
+		r.Principal = identity.Principal
+	}
+	return r, s.checkRequest(&r)
+}
+
+// decide makes the decision on a request, and the change that records it with all that follows.
+func (c *Control) decide(v View, s *snapshot, caller Caller, request access.Request, approval *access.Approval) (*Answer, event.Change, error) {
+	in, err := c.input(v, s, request)
+	if err != nil {
+		return nil, event.Change{}, err
+	}
+	if approval != nil {
+		in.Discharges = approval.Discharges()
+		limit := approval.Limit(in.Now)
+		in.Approval = &limit
+	}
+	return c.conclude(v, s, caller, in, approval)
+}
+
+// conclude decides on an input and drafts the decision's entry.
+func (c *Control) conclude(v View, s *snapshot, caller Caller, in *access.Input, approval *access.Approval) (*Answer, event.Change, error) {
+	decided := access.Decide(in, s)
+	in.Approvers = access.ApproversFor(decided.Requires, in, s)
+	decided, limit := access.Settle(in, decided)
+	answer := &Answer{ID: c.newID(), Decided: decided}
+	made := c.draft(s, caller, in, answer)
+	drafts := []event.Draft{{Event: made, Task: in.Request.Task}}
+	switch decided.Outcome {
+	case access.Allow:
+		if approval != nil {
+			made.Consumed = approval.ID
+		}
+		if in.Request.Action.Type == access.TypeWritAction {
+			break
+		}
+		ended, err := c.grant(v, s, caller, in, answer, made, limit)
+		if err != nil {
+			return nil, event.Change{}, err
+		}
+		drafts = append(drafts, ended...)
+	case access.NeedsApproval:
+		answer.Approval = question(in, answer)
+		made.Asked = asked(answer.Approval)
+	case access.Deny:
+	}
+	value, err := json.Marshal(in)
+	if err != nil {
+		return nil, event.Change{}, fmt.Errorf("%w: encode the decision's input: %w", access.ErrUnavailable, err)
+	}
+	drafts[0].Values = map[string]json.RawMessage{event.SlotInput: value}
+	return answer, event.Change{Drafts: drafts}, nil
+}
+
+func (c *Control) draft(s *snapshot, caller Caller, in *access.Input, answer *Answer) *event.DecisionMade {
+	r, d := &in.Request, &answer.Decided
+	made := &event.DecisionMade{
+		ID: answer.ID, Caller: s.pseudo(caller.Identity), Subject: s.pseudo(r.Subject), Principal: s.pseudo(r.Principal),
+		Action: r.Action, Resource: s.pseudo(r.Resource), Outcome: d.Outcome, Code: d.Code, Risk: d.Risk.Score, Bounds: d.Bounds,
+		Bundle: in.Bundle, Engine: c.engine,
+	}
+	for _, p := range d.Policies {
+		made.Policies = append(made.Policies, event.PolicyID{ID: p.ID, Hash: p.Hash})
+	}
+	for _, f := range d.Risk.Factors {
+		made.Factors = append(made.Factors, f.Policy)
+	}
+	return made
+}
+
+// grant adds the grant, its credential and its traces to an allowed decision. The credential is made before the
+// commit and released after it (I2). The drafts end grants that the labels it brings speak against.
+func (c *Control) grant(v View, s *snapshot, caller Caller, in *access.Input, answer *Answer, made *event.DecisionMade, limit access.Limit) ([]event.Draft, error) {
+	r := &in.Request
+	answer.Grant = &access.Grant{
+		ID: answer.ID, Parent: r.Parent, Task: r.Task, Subject: r.Subject, Action: r.Action, Resource: r.Resource, Args: r.Args,
+		Mode: r.Mode, Depth: len(in.Standing.Chain), MaxUses: limit.MaxUses, Status: access.GrantActive, GrantedAt: in.Now, ExpiresAt: limit.ExpiresAt,
+	}
+	credential, err := c.issue(s, caller, answer, r.Subject, r.Action, r.Resource)
+	if err != nil {
+		return nil, err
+	}
+	made.Grant = &event.GrantMade{
+		Parent: r.Parent, Mode: r.Mode, Depth: answer.Grant.Depth, MaxUses: limit.MaxUses, ExpiresAt: limit.ExpiresAt, Credential: credential,
+	}
+	for _, counter := range s.bundle.Counters(r) {
+		made.Usage = append(made.Usage, event.Usage{Counter: counter.Name, Bucket: bucket(in.Now, counter.Bucket), Add: counter.Amount, Window: access.Seconds(counter.Window / time.Second)})
+	}
+	_, labels := s.target(r.Resource)
+	for _, label := range labels {
+		if !slices.Contains(in.Standing.Task.Labels, label) {
+			made.Labels = append(made.Labels, label)
+		}
+	}
+	if len(made.Labels) == 0 {
+		return nil, nil
+	}
+	return c.redecide(v, s, in, made.Labels)
+}
+
+// issue makes the credential of a grant, if its resource has a target to show it to.
+func (c *Control) issue(s *snapshot, caller Caller, answer *Answer, subject, action, resource access.Ref) (*event.CredentialMade, error) {
+	target, _ := s.target(resource)
+	if target == "" || answer.Grant.Mode == access.Delegate {
+		return nil, nil
+	}
+	g := answer.Grant
+	token, err := c.issuer.Issue(Credential{
+		Grant: g.ID, Subject: subject, Action: action, Resource: resource, Target: target, Task: g.Task,
+		IssuedAt: g.GrantedAt, ExpiresAt: g.ExpiresAt, BoundTo: caller.BoundTo,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: make the credential: %w", access.ErrUnavailable, err)
+	}
+	answer.Credential = &Released{Token: token.Secret, ExpiresAt: g.ExpiresAt, BoundTo: caller.BoundTo}
+	return &event.CredentialMade{Connector: token.Connector, Fingerprint: token.Fingerprint, Target: target, ExpiresAt: g.ExpiresAt, BoundTo: caller.BoundTo}, nil
+}
+
+// redecide decides the live grants of a task again under the labels it is about to gain, and ends those that would no
+// longer be allowed.
+func (c *Control) redecide(v View, s *snapshot, cause *access.Input, gained []string) ([]event.Draft, error) {
+	live, err := v.ActiveGrants(cause.Request.Task, cause.Now)
+	if err != nil {
+		return nil, err
+	}
+	var drafts []event.Draft
+	for i := range live {
+		grant := &live[i]
+		allowed := i < maxRedecided
+		if allowed {
+			if allowed, err = c.stillAllowed(v, s, grant, gained); err != nil {
+				return nil, err
+			}
+		}
+		if !allowed {
+			drafts = append(drafts, event.Draft{Task: grant.Task, Event: &event.GrantChanged{
+				ID: grant.ID, Reason: access.EndRedecided, By: event.By{Kind: event.ByClock},
+			}})
+		}
+	}
+	return drafts, nil
+}
+
+func (c *Control) stillAllowed(v View, s *snapshot, grant *access.Grant, gained []string) (bool, error) {
+	before, err := v.Input(grant.Decided)
+	if err != nil {
+		return false, nil //nolint:nilerr // what it was for is no longer known, so nothing speaks for it
+	}
+	if s.bundle == nil || !s.bundle.Reads(grant.Action).Labels {
+		return true, nil
+	}
+	in, err := c.input(v, s, before.Request)
+	if err != nil {
+		return false, err
+	}
+	in.Discharges, in.Approval = before.Discharges, before.Approval
+	in.Facts.Labels.Task = union(in.Facts.Labels.Task, gained)
+	in.Facts.Labels.Identity = union(in.Facts.Labels.Identity, gained)
+	return access.Decide(in, s).Outcome == access.Allow, nil
+}
+
+func union(a, b []string) []string {
+	out := slices.Concat(a, b)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func question(in *access.Input, answer *Answer) *access.Approval {
+	return &access.Approval{
+		ID: answer.ID, Task: in.Request.Task, Subject: in.Request.Subject, Status: access.ApprovalPending,
+		Requires: answer.Decided.Requires, Risk: answer.Decided.Risk.Score, AskedAt: in.Now, ExpiresAt: in.Now.Add(access.QuestionLife),
+	}
+}
+
+func asked(a *access.Approval) *event.ApprovalAsked {
+	out := &event.ApprovalAsked{ExpiresAt: a.ExpiresAt}
+	for _, r := range a.Requires {
+		out.Requires = append(out.Requires, event.Asked{Policy: r.Policy, Hash: r.Hash, Form: r.Form})
+	}
+	return out
+}
+
+func remember(v View, caller Caller, key *Idempotency, result string) *event.Remember {
+	return &event.Remember{
+		Subject: v.Pseudonym(caller.Identity), Key: key.Key, Digest: key.Digest[:], Result: result, Expires: v.Now().Add(idempotencyLife),
+	}
+}
+
+// repeat answers a call that was made before. A credential is kept nowhere, so a live grant gets a new one under a new
+// id, and the former is retired: whoever intercepted the first answer has nothing.
+func (c *Control) repeat(v View, s *snapshot, caller Caller, key *Idempotency) (*Answer, event.Change, error) {
+	if key == nil {
+		return nil, event.Change{}, nil
+	}
+	known, ok, err := v.Remembered(caller.Identity, key.Key)
+	if err != nil || !ok {
+		return nil, event.Change{}, err
+	}
+	if subtle.ConstantTimeCompare(known.Digest, key.Digest[:]) != 1 {
+		return nil, event.Change{}, invalid(IdempotencyKeyReused, "this idempotency key stands for another call: use a new key for a new call")
+	}
+	answer, err := c.recall(v, known.Result)
+	if err != nil {
+		return nil, event.Change{}, err
+	}
+	if answer.Grant == nil || answer.Grant.Status != access.GrantActive {
+		return answer, event.Change{}, nil
+	}
+	in, err := c.standingOf(v, s, answer.Grant)
+	if err != nil {
+		return nil, event.Change{}, err
+	}
+	if answer.Grant.Live(in.Now) && in.Standing.Dead(in) == "" {
+		former := answer.Grant.ID
+		answer.Grant.ID, answer.Grant.GrantedAt = c.newID(), in.Now
+		credential, err := c.issue(s, caller, answer, answer.Grant.Subject, answer.Grant.Action, answer.Grant.Resource)
+		if err != nil {
+			return nil, event.Change{}, err
+		}
+		return answer, event.Change{
+			Drafts:   []event.Draft{{Task: answer.Grant.Task, Event: &event.GrantReissued{ID: answer.Grant.ID, Replaces: former, Credential: credential}}},
+			Remember: remember(v, caller, key, answer.ID+" "+answer.Grant.ID),
+		}, nil
+	}
+	return answer, event.Change{}, nil
+}

@@ -1,0 +1,271 @@
+package policy
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/cedar-policy/cedar-go/types"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/writ-project/writ/internal/access"
+)
+
+// Limits on values from outside.
+const (
+	MaxArgs       = 64 << 10  // bytes of a request's arguments
+	MaxAttributes = 256 << 10 // bytes of an entity's attributes
+	MaxItems      = 1000      // items of one list
+)
+
+// ValueError says which value does not fit the schema. It never holds the value itself.
+type ValueError struct {
+	Path string // such as args.items[2].price
+	Want string // the schema's type, or words
+	Got  string // the kind of what came, in words
+}
+
+// Error names the path, what the schema wants and what came.
+func (e *ValueError) Error() string {
+	return fmt.Sprintf("%s: want %s, got %s", e.Path, e.Want, e.Got)
+}
+
+// tree is a value with the order and the repetitions of its lists, which Cedar's sets lose.
+type tree struct {
+	value  types.Value
+	items  []tree // of a list
+	fields []tree // of a record, as in its shape; one without a value is absent
+}
+
+// readRecord reads one JSON object by a record's shape. Nothing at all is the empty object.
+func readRecord(raw json.RawMessage, s *shape, root string, most int) (tree, error) {
+	if len(raw) > most {
+		return tree{}, &ValueError{root, fmt.Sprintf("at most %d bytes", most), fmt.Sprintf("%d", len(raw))}
+	}
+	if len(raw) == 0 {
+		raw = json.RawMessage("{}")
+	}
+	r := reader{jsontext.NewDecoder(bytes.NewBuffer(raw))}
+	out, err := r.value(s)
+	if err == nil {
+		err = r.end()
+	}
+	if wrong := (*ValueError)(nil); errors.As(err, &wrong) {
+		wrong.Path = root + wrong.Path
+	}
+	return out, err
+}
+
+type reader struct{ dec *jsontext.Decoder }
+
+func (r reader) end() error {
+	if _, err := r.dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return &ValueError{"", "one JSON object", "more after its end"}
+	}
+	return nil
+}
+
+func (r reader) token() (jsontext.Token, error) {
+	token, err := r.dec.ReadToken()
+	if err != nil {
+		return token, r.broken(err)
+	}
+	return token, nil
+}
+
+// broken reports text that is no JSON, or JSON with a key twice.
+func (r reader) broken(err error) error {
+	if errors.Is(err, jsontext.ErrDuplicateName) {
+		return &ValueError{"", "each key once", "a key twice"}
+	}
+	return &ValueError{"", "JSON", fmt.Sprintf("something else at byte %d", r.dec.InputOffset())}
+}
+
+func (r reader) value(s *shape) (tree, error) {
+	token, err := r.token()
+	if err != nil {
+		return tree{}, err
+	}
+	switch s.kind {
+	case kindRecord:
+		return r.record(s, token)
+	case kindSet:
+		return r.list(s, token)
+	default:
+		value, err := scalar(s, token)
+		return tree{value: value}, err
+	}
+}
+
+func (r reader) record(s *shape, token jsontext.Token) (tree, error) {
+	if token.Kind() != '{' {
+		return tree{}, unfit(s, token)
+	}
+	out := tree{fields: make([]tree, len(s.fields))}
+	record := make(types.RecordMap, len(s.fields))
+	for r.dec.PeekKind() != '}' {
+		token, err := r.token()
+		if err != nil {
+			return tree{}, err
+		}
+		name := token.String()
+		i := s.field(name)
+		if i < 0 {
+			return tree{}, &ValueError{"." + clip(name), "one of the declared keys " + s.String(), "an undeclared key"}
+		}
+		item, err := r.value(s.fields[i].shape)
+		if err != nil {
+			return tree{}, under(err, "."+name)
+		}
+		out.fields[i] = item
+		record[types.String(name)] = item.value
+	}
+	if _, err := r.token(); err != nil {
+		return tree{}, err
+	}
+	for i := range s.fields {
+		if !s.fields[i].optional && out.fields[i].value == nil {
+			return tree{}, &ValueError{"." + s.fields[i].name, s.fields[i].shape.String(), "nothing"}
+		}
+	}
+	out.value = types.NewRecord(record)
+	return out, nil
+}
+
+func (r reader) list(s *shape, token jsontext.Token) (tree, error) {
+	if token.Kind() != '[' {
+		return tree{}, unfit(s, token)
+	}
+	out := tree{items: []tree{}}
+	for r.dec.PeekKind() != ']' {
+		item, err := r.value(s.elem)
+		if err != nil {
+			return tree{}, under(err, "["+strconv.Itoa(len(out.items))+"]")
+		}
+		if len(out.items) == MaxItems {
+			return tree{}, &ValueError{"", fmt.Sprintf("at most %d items", MaxItems), "more"}
+		}
+		out.items = append(out.items, item)
+	}
+	if _, err := r.token(); err != nil {
+		return tree{}, err
+	}
+	out.value = setOf(out.items)
+	return out, nil
+}
+
+func setOf(items []tree) types.Set {
+	values := make([]types.Value, len(items))
+	for i := range items {
+		values[i] = items[i].value
+	}
+	return types.NewSet(values...)
+}
+
+func scalar(s *shape, token jsontext.Token) (types.Value, error) {
+	switch kind := token.Kind(); {
+	case s.kind == kindBool && (kind == 't' || kind == 'f'):
+		return types.Boolean(kind == 't'), nil
+	case s.kind == kindLong && kind == '0':
+		return long(token)
+	case s.kind != kindBool && s.kind != kindLong && kind == '"':
+		return text(s, token.String())
+	default:
+		return nil, unfit(s, token)
+	}
+}
+
+func long(token jsontext.Token) (types.Value, error) {
+	n, err := strconv.ParseInt(token.String(), 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return nil, &ValueError{"", "Long", "a number beyond 64 bits"}
+	case err != nil:
+		return nil, &ValueError{"", "Long", "a fraction or an exponent"}
+	default:
+		return types.Long(n), nil
+	}
+}
+
+// text reads a value that is written as a string.
+func text(s *shape, text string) (types.Value, error) {
+	var value types.Value
+	var err error
+	switch s.kind {
+	case kindString:
+		return types.String(text), nil
+	case kindEntity:
+		return s.entityOf(text)
+	case kindDatetime:
+		value, err = types.ParseDatetime(text)
+	case kindDuration:
+		value, err = types.ParseDuration(text)
+	case kindDecimal:
+		value, err = types.ParseDecimal(text)
+	case kindIPAddr:
+		value, err = types.ParseIPAddr(text)
+	default:
+		return nil, &ValueError{"", s.String(), "a string"}
+	}
+	if err != nil {
+		return nil, &ValueError{"", s.String() + " in Cedar's syntax", "another string"}
+	}
+	return value, nil
+}
+
+func (s *shape) entityOf(id string) (types.Value, error) {
+	if id == "" || len(id) > access.MaxIDLength {
+		return nil, &ValueError{"", fmt.Sprintf("the id of %s, 1 to %d bytes", article(s.entity), access.MaxIDLength), fmt.Sprintf("%d bytes", len(id))}
+	}
+	if _, ok := s.ids[types.String(id)]; s.ids != nil && !ok {
+		return nil, &ValueError{"", "one of the ids that the schema lists for " + s.entity, "another one"}
+	}
+	return types.EntityUID{Type: types.EntityType(s.entity), ID: types.String(id)}, nil
+}
+
+func article(noun string) string {
+	switch noun[0] {
+	case 'A', 'E', 'I', 'O':
+		return "an " + noun
+	default:
+		return "a " + noun
+	}
+}
+
+func unfit(s *shape, token jsontext.Token) error {
+	var got string
+	switch token.Kind() {
+	case 'n':
+		got = "null"
+	case 't', 'f':
+		got = "a boolean"
+	case '"':
+		got = "a string"
+	case '0':
+		got = "a number"
+	case '[':
+		got = "a list"
+	default:
+		got = "an object"
+	}
+	return &ValueError{"", s.String(), got}
+}
+
+// under says in which key or item of the enclosing value the fault is.
+func under(err error, step string) error {
+	if wrong := (*ValueError)(nil); errors.As(err, &wrong) {
+		wrong.Path = step + wrong.Path
+	}
+	return err
+}
+
+func clip(text string) string {
+	const most = 80
+	if len(text) <= most {
+		return text
+	}
+	return text[:most] + "…"
+}

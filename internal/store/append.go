@@ -1,0 +1,164 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/access/event"
+)
+
+// apply appends the drafts of a change to the log and projects each into the tables.
+func (tx *transaction) apply(change event.Change) (event.Receipt, error) {
+	receipt := event.Receipt{Time: tx.now, Indexes: make([]int64, 0, len(change.Drafts))}
+	if b := change.Bundle; b != nil {
+		if err := tx.on.exec(tx.ctx, `INSERT INTO bundles (hash, content) VALUES ($1, $2) ON CONFLICT DO NOTHING`, b.Hash, b.Content); err != nil {
+			return receipt, err
+		}
+	}
+	for i := range change.Drafts {
+		index, err := tx.append(&change.Drafts[i])
+		if err != nil {
+			return receipt, fmt.Errorf("append %s: %w", change.Drafts[i].Event.EventType(), err)
+		}
+		receipt.Indexes = append(receipt.Indexes, index)
+	}
+	if r := change.Remember; r != nil {
+		err := tx.on.exec(tx.ctx, `INSERT INTO idempotency (subject, key, digest, result, expires) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (subject, key) DO UPDATE SET digest = excluded.digest, result = excluded.result, expires = excluded.expires`,
+			string(r.Subject), r.Key, r.Digest, r.Result, micros(r.Expires))
+		if err != nil {
+			return receipt, err
+		}
+	}
+	return receipt, nil
+}
+
+// append writes one entry, what lies beside it, the tiles it fills, and its effect on the state.
+func (tx *transaction) append(draft *event.Draft) (int64, error) {
+	index := tx.tree.Size()
+	entry := evidence.Entry{
+		ID: strconv.FormatInt(index, 10), Source: tx.store.Origin(), Type: draft.Event.EventType(), Time: tx.now, Task: draft.Task,
+	}
+	var err error
+	if entry.TaskSeq, entry.TaskPrev, err = tx.number(draft.Task); err != nil {
+		return 0, err
+	}
+	if entry.Data, err = tx.data(index, draft); err != nil {
+		return 0, err
+	}
+	raw, err := entry.Marshal()
+	if err != nil {
+		return 0, err
+	}
+	if err := tx.on.exec(tx.ctx, `INSERT INTO entries (idx, body) VALUES ($1, $2)`, index, raw); err != nil {
+		return 0, err
+	}
+	for _, tile := range tx.tree.Append(evidence.LeafHash(raw)) {
+		if err := tx.on.exec(tx.ctx, `INSERT INTO tiles (level, n, data) VALUES ($1, $2, $3)`, tile.Level, tile.Index, tile.Data); err != nil {
+			return 0, err
+		}
+	}
+	if erased, ok := draft.Event.(*event.ValueErased); ok {
+		if err := tx.erase(erased); err != nil {
+			return 0, err
+		}
+	}
+	p := projection{ctx: tx.ctx, on: tx.on, index: index, at: tx.now, task: draft.Task}
+	return index, p.project(draft.Event)
+}
+
+// number is the place of the next entry among those of its task.
+func (tx *transaction) number(task string) (seq int, prev string, err error) {
+	if task == "" {
+		return 0, "", nil
+	}
+	var last int64
+	err = tx.on.row(tx.ctx, `SELECT seq, last FROM task_log WHERE task = $1`, []any{task}, &seq, &last)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 1, "", nil
+	}
+	return seq + 1, strconv.FormatInt(last, 10), err
+}
+
+// data is the event as JSON with the commitments to its values; the values are stored beside the entry.
+func (tx *transaction) data(index int64, draft *event.Draft) (json.RawMessage, error) {
+	data, err := json.Marshal(draft.Event)
+	if err != nil || len(draft.Values) == 0 {
+		return data, err
+	}
+	slots := make([]string, 0, len(draft.Values))
+	for slot := range draft.Values {
+		slots = append(slots, slot)
+	}
+	slices.Sort(slots)
+	data = append(data[:len(data)-1], `,"commitments":{`...)
+	for i, slot := range slots {
+		salt := make([]byte, 16)
+		_, _ = rand.Read(salt) // never fails
+		disclosure, err := evidence.NewDisclosure(salt, draft.Values[slot])
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			data = append(data, ',')
+		}
+		data = strconv.AppendQuote(data, slot)
+		data = append(data, `:"`...)
+		data = append(data, disclosure.Commit()...)
+		data = append(data, '"')
+		err = tx.on.exec(tx.ctx, `INSERT INTO disclosures (idx, slot, salt, value) VALUES ($1, $2, $3, $4)`,
+			index, slot, disclosure.Salt, []byte(disclosure.Value))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return append(data, "}}"...), nil
+}
+
+// moveHead signs the tree as it is now and writes it as the head.
+func (tx *transaction) moveHead() (*head, error) {
+	signed, err := evidence.Checkpoint{Origin: tx.store.Origin(), Size: tx.tree.Size(), Root: tx.tree.Root()}.Sign(tx.store.opts.Signer)
+	if err != nil {
+		return nil, err
+	}
+	next := &head{size: tx.tree.Size(), time: tx.now, checkpoint: signed}
+	return next, tx.on.exec(tx.ctx, `INSERT INTO head (one, size, time, checkpoint) VALUES (1, $1, $2, $3)
+		ON CONFLICT (one) DO UPDATE SET size = excluded.size, time = excluded.time, checkpoint = excluded.checkpoint`,
+		next.size, micros(next.time), next.checkpoint)
+}
+
+// tileReader reads full tiles from the database.
+type tileReader struct {
+	ctx context.Context
+	on  *session
+}
+
+func (r tileReader) ReadTile(level int, index int64) ([]byte, error) {
+	var data []byte
+	err := r.on.row(r.ctx, `SELECT data FROM tiles WHERE level = $1 AND n = $2`, []any{level, index}, &data)
+	return data, err
+}
+
+// leafHashes hashes the entries from (included) to (excluded).
+func leafHashes(ctx context.Context, on *session, from, to int64) ([]evidence.Hash, error) {
+	hashes := make([]evidence.Hash, 0, to-from)
+	err := on.each(ctx, `SELECT body FROM entries WHERE idx >= $1 AND idx < $2 ORDER BY idx`, []any{from, to}, func(row func(...any) error) error {
+		var body []byte
+		if err := row(&body); err != nil {
+			return err
+		}
+		hashes = append(hashes, evidence.LeafHash(body))
+		return nil
+	})
+	if err == nil && int64(len(hashes)) != to-from {
+		err = fmt.Errorf("%w (entries between %d and %d are missing)", ErrForked, from, to)
+	}
+	return hashes, err
+}

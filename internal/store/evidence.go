@@ -1,0 +1,116 @@
+package store
+
+import (
+	"github.com/writ-project/writ/internal/access"
+
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/access/event"
+)
+
+// Read runs a function on the present state, outside any change.
+func (s *Store) Read(ctx context.Context, read func(*View) error) error {
+	return read(&View{ctx: ctx, store: s, on: s.reads})
+}
+
+// Checkpoint is the signed head of the log.
+func (s *Store) Checkpoint() []byte { return s.head.Load().checkpoint }
+
+// Size is the number of entries.
+func (s *Store) Size() int64 { return s.head.Load().size }
+
+// Entry reads the exact bytes of an entry; access.ErrNotFound beyond the head.
+func (s *Store) Entry(ctx context.Context, index int64) ([]byte, error) {
+	var body []byte
+	err := s.reads.row(ctx, `SELECT body FROM entries WHERE idx = $1`, []any{index}, &body)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && index >= s.Size() {
+		return nil, access.ErrNotFound
+	}
+	return body, unavailable(err)
+}
+
+// Entries reads at most limit entries from an index on, each with its index.
+func (s *Store) Entries(ctx context.Context, from int64, limit int, visit func(index int64, body []byte) error) error {
+	return s.reads.each(ctx, `SELECT idx, body FROM entries WHERE idx >= $1 ORDER BY idx LIMIT $2`, []any{from, limit}, func(row func(...any) error) error {
+		var index int64
+		var body []byte
+		if err := row(&index, &body); err != nil {
+			return err
+		}
+		return visit(index, body)
+	})
+}
+
+// Disclosures reads the values that lie beside an entry, by slot.
+func (s *Store) Disclosures(ctx context.Context, index int64) (map[string]evidence.Disclosure, error) {
+	out := map[string]evidence.Disclosure{}
+	err := s.reads.each(ctx, `SELECT slot, salt, value FROM disclosures WHERE idx = $1`, []any{index}, func(row func(...any) error) error {
+		var slot string
+		var d evidence.Disclosure
+		err := row(&slot, &d.Salt, (*[]byte)(&d.Value))
+		out[slot] = d
+		return err
+	})
+	return out, unavailable(err)
+}
+
+// Proof proves that an entry is in the log, under the present checkpoint (c2sp.org/tlog-proof).
+func (s *Store) Proof(ctx context.Context, index int64) (evidence.Proof, error) {
+	tree, checkpoint := s.snapshot()
+	if index < 0 || index >= tree.Size() {
+		return evidence.Proof{}, access.ErrNotFound
+	}
+	hashes, err := evidence.ProveInclusion(tree, tileReader{ctx, s.reads}, index, tree.Size())
+	if err != nil {
+		return evidence.Proof{}, unavailable(err)
+	}
+	return evidence.Proof{Index: index, Hashes: hashes, Checkpoint: checkpoint}, nil
+}
+
+// Tile reads a tile of hashes, full or partial (c2sp.org/tlog-tiles).
+func (s *Store) Tile(ctx context.Context, level int, index int64, width int) ([]byte, error) {
+	tree, _ := s.snapshot()
+	data, err := evidence.TileData(tree, tileReader{ctx, s.reads}, level, index, width)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", access.ErrNotFound, err)
+	}
+	return data, nil
+}
+
+// EntryBundle reads the entries of a level-0 tile (c2sp.org/tlog-tiles).
+func (s *Store) EntryBundle(ctx context.Context, index int64, width int) ([]byte, error) {
+	first := index * evidence.TileWidth
+	if first+int64(width) > s.Size() {
+		return nil, access.ErrNotFound
+	}
+	entries := make([][]byte, 0, width)
+	err := s.Entries(ctx, first, width, func(_ int64, body []byte) error {
+		entries = append(entries, body)
+		return nil
+	})
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return evidence.EncodeBundle(entries)
+}
+
+// snapshot is the tree and the checkpoint of one moment.
+func (s *Store) snapshot() (*evidence.Tree, []byte) {
+	s.tmu.RLock()
+	defer s.tmu.RUnlock()
+	return s.tree, s.head.Load().checkpoint // a committed tree is never changed: the next batch works on a clone
+}
+
+// erase removes values that lie beside an entry; the entry that says so is written in the same transaction.
+func (tx *transaction) erase(e *event.ValueErased) error {
+	for _, slot := range e.Slots {
+		if err := tx.on.exec(tx.ctx, `DELETE FROM disclosures WHERE idx = $1 AND slot = $2`, e.Index, slot); err != nil {
+			return err
+		}
+	}
+	return nil
+}

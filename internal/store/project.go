@@ -1,0 +1,255 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/access/event"
+)
+
+// projection turns one entry into rows. It is the only code that writes the authoritative tables; verification runs
+// the same code over the whole log and compares (verify.go). It may use nothing but the event, its index and its time.
+type projection struct {
+	ctx   context.Context
+	on    *session
+	index int64
+	at    time.Time
+	task  string
+}
+
+func (p *projection) exec(text string, args ...any) error {
+	return p.on.exec(p.ctx, text, args...)
+}
+
+func (p *projection) project(e event.Event) error {
+	if p.task != "" {
+		err := p.exec(`INSERT INTO task_log (task, seq, last) VALUES ($1, 1, $2)
+			ON CONFLICT (task) DO UPDATE SET seq = task_log.seq + 1, last = excluded.last`, p.task, p.index)
+		if err != nil {
+			return err
+		}
+	}
+	switch e := e.(type) {
+	case *event.Installed, *event.ActionReported:
+		return p.actionUses(e)
+	case *event.CatalogChanged:
+		return p.catalogChanged(e)
+	case *event.PolicyActivated:
+		return p.exec(`INSERT INTO catalog_version (one, version, bundle) VALUES (1, $1, $2)
+			ON CONFLICT (one) DO UPDATE SET version = excluded.version, bundle = excluded.bundle`, p.index, e.Bundle)
+	case *event.IdentityChanged:
+		return p.identity(e.Identity, e.Status)
+	case *event.FactsReported:
+		return p.facts(e)
+	case *event.DecisionMade:
+		return p.decision(e)
+	case *event.ApprovalAnswered:
+		return p.answer(e)
+	case *event.ApprovalLapsed:
+		return p.exec(`UPDATE approvals SET status = $1, version = $2 WHERE id = $3`, string(access.ApprovalExpired), p.index, e.Approval)
+	case *event.TaskOpened:
+		return p.exec(`INSERT INTO tasks (id, type, subject, status, reason, opened_at, expires_at, ended_at, heartbeat, opened, version)
+			VALUES ($1, $2, $3, $4, '', $5, $6, 0, $7, $8, $8)`,
+			e.ID, e.Type, string(e.Subject), string(access.TaskOpen), micros(p.at), micros(e.ExpiresAt), int64(e.Heartbeat), p.index)
+	case *event.TaskChanged:
+		return p.taskChanged(e)
+	case *event.TaskSealed:
+		return p.exec(`UPDATE tasks SET status = $1, version = $2 WHERE id = $3`, string(access.TaskSealed), p.index, e.ID)
+	case *event.GrantChanged:
+		return p.endGrant(e.ID, e.Reason)
+	case *event.GrantReissued:
+		return p.reissued(e)
+	case *event.ValueErased:
+		return nil // the values themselves lie outside the projected tables
+	default:
+		return fmt.Errorf("no projection for %T", e)
+	}
+}
+
+func (p *projection) actionUses(e event.Event) error {
+	done, ok := e.(*event.ActionReported)
+	if !ok || done.Uses == 0 {
+		return nil
+	}
+	return p.exec(`UPDATE grants SET uses = uses + $1, version = $2 WHERE id = $3`, done.Uses, p.index, done.Grant)
+}
+
+// touchCatalog makes every decision that read the catalog, or who is active, look again.
+func (p *projection) touchCatalog() error {
+	return p.exec(`INSERT INTO catalog_version (one, version, bundle) VALUES (1, $1, '')
+		ON CONFLICT (one) DO UPDATE SET version = excluded.version`, p.index)
+}
+
+func (p *projection) catalogChanged(e *event.CatalogChanged) error {
+	if err := p.touchCatalog(); err != nil {
+		return err
+	}
+	if e.Op == event.OpRemoved {
+		if e.Kind == event.KindIdentity {
+			if err := p.identity(e.Object, access.Retired); err != nil {
+				return err
+			}
+		}
+		return p.exec(`DELETE FROM catalog WHERE kind = $1 AND object = $2`, e.Kind, string(e.Object))
+	}
+	if e.Kind == event.KindIdentity && e.Op == event.OpAdded {
+		if err := p.identity(e.Object, access.Active); err != nil {
+			return err
+		}
+	}
+	return p.exec(`INSERT INTO catalog (kind, object, version) VALUES ($1, $2, $3)
+		ON CONFLICT (kind, object) DO UPDATE SET version = excluded.version`, e.Kind, string(e.Object), p.index)
+}
+
+func (p *projection) identity(identity event.Pseudonym, status access.Status) error {
+	if err := p.touchCatalog(); err != nil {
+		return err
+	}
+	return p.exec(`INSERT INTO identities (identity, status, version) VALUES ($1, $2, $3)
+		ON CONFLICT (identity) DO UPDATE SET status = excluded.status, version = excluded.version`, string(identity), string(status), p.index)
+}
+
+func (p *projection) facts(e *event.FactsReported) error {
+	for i, entity := range e.Entities {
+		err := p.exec(`INSERT INTO facts (entity, source, observed_at, slot, version) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (entity) DO UPDATE SET source = excluded.source, observed_at = excluded.observed_at,
+			slot = excluded.slot, version = excluded.version`,
+			string(entity), e.Source, micros(e.ObservedAt), strconv.Itoa(i), p.index)
+		if err != nil {
+			return err
+		}
+	}
+	for _, entity := range e.Gone {
+		if err := p.exec(`DELETE FROM facts WHERE entity = $1`, string(entity)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *projection) decision(e *event.DecisionMade) error {
+	if err := p.exec(`INSERT INTO decisions (id, version) VALUES ($1, $2)`, e.ID, p.index); err != nil {
+		return err
+	}
+	if e.Grant != nil {
+		err := p.grant(e.ID, grantRow{
+			decided: p.index, parent: e.Grant.Parent, task: p.task, subject: string(e.Subject), mode: string(e.Grant.Mode),
+			depth: e.Grant.Depth, expires: micros(e.Grant.ExpiresAt), maxUses: e.Grant.MaxUses,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if e.Asked != nil {
+		err := p.exec(`INSERT INTO approvals (id, decided, task, subject, status, asked_at, expires_at, approved_until, version)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $2)`,
+			e.ID, p.index, p.task, string(e.Subject), string(access.ApprovalPending), micros(p.at), micros(e.Asked.ExpiresAt))
+		if err != nil {
+			return err
+		}
+	}
+	if e.Consumed != "" {
+		if err := p.exec(`UPDATE approvals SET status = $1, version = $2 WHERE id = $3`, string(access.ApprovalConsumed), p.index, e.Consumed); err != nil {
+			return err
+		}
+	}
+	if e.Replaces != "" {
+		if err := p.endGrant(e.Replaces, access.EndReissued); err != nil {
+			return err
+		}
+	}
+	return p.traces(e)
+}
+
+// traces are what a decision leaves for later ones: counters and labels.
+func (p *projection) traces(e *event.DecisionMade) error {
+	for _, u := range e.Usage {
+		err := p.exec(`DELETE FROM usage WHERE subject = $1 AND counter = $2 AND bucket < $3`, string(e.Subject), u.Counter, u.Bucket-2*int64(u.Window))
+		if err != nil {
+			return err
+		}
+		err = p.exec(`INSERT INTO usage (subject, counter, bucket, total, version) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (subject, counter, bucket) DO UPDATE SET total = usage.total + excluded.total, version = excluded.version`,
+			string(e.Subject), u.Counter, u.Bucket, u.Add, p.index)
+		if err != nil {
+			return err
+		}
+	}
+	for _, label := range e.Labels {
+		err := p.exec(`INSERT INTO task_labels (task, label, version) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, p.task, label, p.index)
+		if err != nil {
+			return err
+		}
+		err = p.exec(`INSERT INTO touched (subject, label, at, version) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (subject, label) DO UPDATE SET at = excluded.at, version = excluded.version`, string(e.Subject), label, micros(p.at), p.index)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type grantRow struct {
+	decided               int64
+	parent, task, subject string
+	mode                  string
+	depth                 int
+	expires, maxUses      int64
+}
+
+func (p *projection) grant(id string, g grantRow) error {
+	return p.exec(`INSERT INTO grants (id, decided, parent, task, subject, mode, depth, status, reason, granted_at, expires_at, ended_at, max_uses, uses, version)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '', $9, $10, 0, $11, 0, $12)`,
+		id, g.decided, g.parent, g.task, g.subject, g.mode, g.depth, string(access.GrantActive), micros(p.at), g.expires, g.maxUses, p.index)
+}
+
+func (p *projection) endGrant(id string, reason access.EndReason) error {
+	return p.exec(`UPDATE grants SET status = $1, reason = $2, ended_at = $3, version = $4 WHERE id = $5`,
+		string(access.GrantEnded), string(reason), micros(p.at), p.index, id)
+}
+
+// reissued copies the former grant under a new id, with what is left of its uses and the same end.
+func (p *projection) reissued(e *event.GrantReissued) error {
+	err := p.exec(`INSERT INTO grants (id, decided, parent, task, subject, mode, depth, status, reason, granted_at, expires_at, ended_at, max_uses, uses, version)
+		SELECT $1, decided, parent, task, subject, mode, depth, status, reason, $2, expires_at, ended_at, max_uses, uses, $3 FROM grants WHERE id = $4`,
+		e.ID, micros(p.at), p.index, e.Replaces)
+	if err != nil {
+		return err
+	}
+	return p.endGrant(e.Replaces, access.EndReissued)
+}
+
+func (p *projection) answer(e *event.ApprovalAnswered) error {
+	approve := 0
+	if e.Approve {
+		approve = 1
+	}
+	err := p.exec(`INSERT INTO answers (approval, person, approve, ttl, uses, at, version) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		e.Approval, string(e.By), approve, int64(e.TTL), e.MaxUses, micros(p.at), p.index)
+	if err != nil {
+		return err
+	}
+	err = p.exec(`UPDATE approvals SET status = $1, approved_until = $2, version = $3 WHERE id = $4`,
+		string(e.Status), micros(e.ApprovedUntil), p.index, e.Approval)
+	if err != nil || e.Precedent == nil {
+		return err
+	}
+	denied := 1 - approve
+	return p.exec(`INSERT INTO precedents (subject, action, resource, task_type, approvals, denials, reversals, version)
+		VALUES ($1, $2, $3, $4, $5, $6, 0, $7)
+		ON CONFLICT (subject, action, resource, task_type) DO UPDATE SET approvals = precedents.approvals + excluded.approvals,
+		denials = precedents.denials + excluded.denials, version = excluded.version`,
+		string(e.Precedent.Subject), e.Precedent.Action.String(), e.Precedent.Resource, e.Precedent.TaskType, approve, denied, p.index)
+}
+
+func (p *projection) taskChanged(e *event.TaskChanged) error {
+	ended := int64(0)
+	if e.Status == access.TaskEnded {
+		ended = micros(p.at)
+	}
+	return p.exec(`UPDATE tasks SET status = $1, reason = $2, ended_at = $3, version = $4 WHERE id = $5`,
+		string(e.Status), string(e.Reason), ended, p.index, e.ID)
+}

@@ -1,0 +1,458 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/access/event"
+)
+
+// table names an authoritative table and how many of its first columns are its key.
+type table struct {
+	name string
+	keys int
+}
+
+// authoritative are the tables that the entries alone explain.
+var authoritative = [...]table{
+	{"catalog", 2}, {"catalog_version", 1}, {"identities", 1}, {"facts", 1}, {"tasks", 1}, {"task_log", 1}, {"task_labels", 2},
+	{"decisions", 1}, {"grants", 1}, {"approvals", 1}, {"answers", 2}, {"usage", 3}, {"touched", 2}, {"precedents", 4},
+}
+
+// Finding is one thing in the database that the log does not explain.
+type Finding struct {
+	Table  string `json:"table"`
+	Row    string `json:"row"`  // its key
+	Code   string `json:"code"` // changed, inserted, deleted, or a code of the evidence package
+	Detail string `json:"detail"`
+}
+
+// Verified is what Verify found.
+type Verified struct {
+	Checkpoint evidence.Checkpoint
+	Log        evidence.Report
+	Rows       int64 // compared
+	Findings   []Finding
+}
+
+// OK reports whether the log holds and explains every row.
+func (v *Verified) OK() bool { return len(v.Findings) == 0 && v.Log.Omitted == 0 }
+
+// Verify checks a database against its own log, with nothing but the log's public key: the entries hash to the signed
+// head and to every checkpoint kept from before, each value opens its commitment, and the authoritative tables, built
+// again from the entries alone, are row by row the ones that are there. It only reads, and may run beside a server.
+// scratch is a folder for the rebuilt tables.
+func Verify(ctx context.Context, path, verifierKey, scratch string, kept []evidence.Checkpoint) (*Verified, error) {
+	db, err := openSQLite(path, "rw", []string{"query_only(1)", "busy_timeout(2000)"})
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, `BEGIN`); err != nil { // one moment of a database that may be in use
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	rebuilt, closeRebuilt, err := newScratch(ctx, scratch)
+	if err != nil {
+		return nil, err
+	}
+	defer closeRebuilt()
+	v := &verification{ctx: ctx, stored: newSession(conn), rebuilt: rebuilt, tree: evidence.NewTree()}
+	defer v.stored.close()
+	return v.run(verifierKey, kept)
+}
+
+// newScratch is an empty database of the present schema.
+func newScratch(ctx context.Context, folder string) (*session, func(), error) {
+	dir, err := os.MkdirTemp(folder, "writ-verify-")
+	if err != nil {
+		return nil, nil, err
+	}
+	clean := func() { _ = os.RemoveAll(dir) } // a leftover folder does no harm
+	db, err := openSQLite(filepath.Join(dir, "rebuilt.db"), "rwc", []string{"journal_mode(OFF)", "synchronous(OFF)"})
+	if err != nil {
+		clean()
+		return nil, nil, err
+	}
+	db.SetMaxOpenConns(1)
+	conn, err := db.Conn(ctx)
+	if err == nil {
+		err = migrate(ctx, conn)
+	}
+	if err == nil {
+		_, err = conn.ExecContext(ctx, `BEGIN`)
+	}
+	if err != nil {
+		clean()
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	s := newSession(conn)
+	return s, func() { _ = errors.Join(s.close(), conn.Close(), db.Close()); clean() }, nil
+}
+
+type verification struct {
+	ctx     context.Context
+	stored  *session
+	rebuilt *session
+	tree    *evidence.Tree
+	bundles map[string]bool
+	out     Verified
+}
+
+func (v *verification) find(table, row, code, format string, args ...any) {
+	v.out.Findings = append(v.out.Findings, Finding{table, row, code, fmt.Sprintf(format, args...)})
+}
+
+func (v *verification) run(verifierKey string, kept []evidence.Checkpoint) (*Verified, error) {
+	v.bundles = map[string]bool{}
+	head, signed, err := v.head(verifierKey)
+	if err != nil {
+		return nil, err
+	}
+	v.out.Checkpoint = head
+	log := evidence.NewVerifier(head.Origin)
+	log.ReadDisclosures(v.disclosure)
+	for _, checkpoint := range kept {
+		log.ExpectCheckpoint(checkpoint)
+	}
+	if err := v.replay(log); err != nil {
+		return nil, err
+	}
+	v.out.Log = log.Finish(head)
+	for _, p := range v.out.Log.Problems {
+		row := "the log as a whole"
+		if p.Index != evidence.WholeLog {
+			row = fmt.Sprint(p.Index)
+		}
+		v.find("entries", row, string(p.Code), "%s", p.Detail)
+	}
+	if err := v.checkLog(signed); err != nil {
+		return nil, err
+	}
+	for _, t := range authoritative {
+		if err := v.compare(t); err != nil {
+			return nil, fmt.Errorf("compare %s: %w", t.name, err)
+		}
+	}
+	return &v.out, nil
+}
+
+// head reads the signed head. One that does not verify is a finding, and then nothing that follows is worth much.
+func (v *verification) head(verifierKey string) (head evidence.Checkpoint, size int64, err error) {
+	var signed []byte
+	err = v.stored.row(v.ctx, `SELECT size, checkpoint FROM head WHERE one = 1`, nil, &size, &signed)
+	if err != nil {
+		return head, 0, fmt.Errorf("read the head of the log: %w", err)
+	}
+	head, err = evidence.OpenCheckpoint(signed, verifierKey)
+	if err != nil {
+		return head, 0, fmt.Errorf("the head of the log does not verify under this key: %w", err)
+	}
+	return head, size, nil
+}
+
+// replay reads every entry once: into the verifier, and through the projection into the rebuilt tables.
+func (v *verification) replay(log *evidence.Verifier) error {
+	next := int64(0)
+	return v.stored.each(v.ctx, `SELECT idx, body FROM entries ORDER BY idx`, nil, func(row func(...any) error) error {
+		var index int64
+		var body []byte
+		if err := row(&index, &body); err != nil {
+			return err
+		}
+		if index != next {
+			v.find("entries", fmt.Sprint(next), "deleted", "the entries from %d to %d are missing", next, index-1)
+		}
+		next = index + 1
+		log.Add(body)
+		if err := v.checkTiles(index, body); err != nil {
+			return err
+		}
+		return v.project(index, body)
+	})
+}
+
+// checkTiles compares the tiles that the entry fills with those stored, which names the entry that was changed.
+func (v *verification) checkTiles(index int64, body []byte) error {
+	for _, tile := range v.tree.Append(evidence.LeafHash(body)) {
+		var stored []byte
+		err := v.stored.row(v.ctx, `SELECT data FROM tiles WHERE level = $1 AND n = $2`, []any{tile.Level, tile.Index}, &stored)
+		name := fmt.Sprintf("level %d, %d", tile.Level, tile.Index)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			v.find("tiles", name, "deleted", "the entries fill it, but it is not there")
+		case err != nil:
+			return err
+		case !bytes.Equal(stored, tile.Data):
+			v.find("tiles", name, "changed", "it does not hold the hashes of the entries")
+			if tile.Level == 0 {
+				v.nameEntries(tile, stored)
+			}
+		}
+	}
+	return nil
+}
+
+func (v *verification) nameEntries(tile evidence.Tile, stored []byte) {
+	const size = len(evidence.Hash{})
+	for i := 0; i < evidence.TileWidth && (i+1)*size <= len(stored); i++ {
+		if !bytes.Equal(stored[i*size:(i+1)*size], tile.Data[i*size:(i+1)*size]) {
+			index := tile.Index*evidence.TileWidth + int64(i)
+			v.find("entries", fmt.Sprint(index), "changed", "entry %d is not the one whose hash is in the tree", index)
+		}
+	}
+}
+
+func (v *verification) project(index int64, body []byte) error {
+	entry, err := evidence.Parse(body)
+	if err != nil {
+		return nil // the verifier has named it
+	}
+	e, known, err := event.Decode(entry.Type, entry.Data)
+	switch {
+	case !known:
+		v.find("entries", entry.ID, "unknown_type", "this version does not know %q: verify with the version that wrote it", entry.Type)
+		return nil
+	case err != nil:
+		v.find("entries", entry.ID, "entry_malformed", "%v", err)
+		return nil
+	}
+	if activated, ok := e.(*event.PolicyActivated); ok {
+		v.bundles[activated.Bundle] = true
+	}
+	p := projection{ctx: v.ctx, on: v.rebuilt, index: index, at: entry.Time, task: entry.Task}
+	if err := p.project(e); err != nil {
+		v.find("entries", entry.ID, "inconsistent", "it cannot follow on what came before: %v", err)
+	}
+	return nil
+}
+
+func (v *verification) disclosure(index int64, slot string) (d evidence.Disclosure, found bool, err error) {
+	err = v.stored.row(v.ctx, `SELECT salt, value FROM disclosures WHERE idx = $1 AND slot = $2`, []any{index, slot}, &d.Salt, (*[]byte)(&d.Value))
+	if errors.Is(err, sql.ErrNoRows) {
+		return d, false, nil
+	}
+	return d, err == nil, err
+}
+
+// checkLog looks for rows of the log itself that nothing explains.
+func (v *verification) checkLog(size int64) error {
+	if size != v.out.Checkpoint.Size {
+		v.find("head", "1", "changed", "it says size %d, its checkpoint %d", size, v.out.Checkpoint.Size)
+	}
+	if err := v.extraTiles(); err != nil {
+		return err
+	}
+	if err := v.extraDisclosures(); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	err := v.stored.each(v.ctx, `SELECT hash, content FROM bundles`, nil, func(row func(...any) error) error {
+		var hash string
+		var content []byte
+		if err := row(&hash, &content); err != nil {
+			return err
+		}
+		seen[hash] = true
+		sum := sha256.Sum256(content)
+		if want := "sha256:" + hex.EncodeToString(sum[:]); want != hash {
+			v.find("bundles", hash, "changed", "its content has the hash %s", want)
+		}
+		if !v.bundles[hash] {
+			v.find("bundles", hash, "inserted", "no entry activated it")
+		}
+		return nil
+	})
+	for hash := range v.bundles {
+		if !seen[hash] {
+			v.find("bundles", hash, "deleted", "an entry activated it, but its content is gone")
+		}
+	}
+	return err
+}
+
+func (v *verification) extraTiles() error {
+	return v.stored.each(v.ctx, `SELECT level, n FROM tiles`, nil, func(row func(...any) error) error {
+		var level, n int64
+		if err := row(&level, &n); err != nil {
+			return err
+		}
+		if full := v.tree.Size() >> (8 * (level + 1)); n < 0 || n >= full {
+			v.find("tiles", fmt.Sprintf("level %d, %d", level, n), "inserted", "the log is too small for it")
+		}
+		return nil
+	})
+}
+
+func (v *verification) extraDisclosures() error {
+	return v.stored.each(v.ctx, `SELECT disclosures.idx, disclosures.slot, entries.body FROM disclosures
+		LEFT JOIN entries ON entries.idx = disclosures.idx`, nil, func(row func(...any) error) error {
+		var index int64
+		var slot string
+		var body []byte
+		if err := row(&index, &slot, &body); err != nil {
+			return err
+		}
+		entry, err := evidence.Parse(body)
+		if err == nil {
+			commitments, err := entry.Commitments()
+			if _, ok := commitments[slot]; ok || err != nil {
+				return nil //nolint:nilerr // the verifier has named an entry whose commitments cannot be read
+			}
+		}
+		v.find("disclosures", fmt.Sprintf("%d, %s", index, slot), "inserted", "no entry commits to it")
+		return nil
+	})
+}
+
+// compare walks a table and its rebuilt twin side by side, in the order of their key.
+func (v *verification) compare(t table) error {
+	columns, err := v.columns(t.name)
+	if err != nil {
+		return err
+	}
+	order := strings.Join(columns[:t.keys], ", ")
+	text := `SELECT ` + strings.Join(columns, ", ") + ` FROM ` + t.name + ` ORDER BY ` + order
+	want, err := v.cursor(v.rebuilt, text, len(columns))
+	if err != nil {
+		return err
+	}
+	defer want.rows.Close()
+	have, err := v.cursor(v.stored, text, len(columns))
+	if err != nil {
+		return err
+	}
+	defer have.rows.Close()
+	for {
+		if !want.next() && !have.next() {
+			break
+		}
+		have.next()
+		v.out.Rows++
+		switch c := compareKeys(want, have, t.keys); {
+		case c < 0:
+			v.find(t.name, want.key(t.keys), "deleted", "the log explains this row, but it is not there")
+			want.taken = true
+		case c > 0:
+			v.find(t.name, have.key(t.keys), "inserted", "no entry explains this row")
+			have.taken = true
+		default:
+			v.compareRow(t, columns, want, have)
+			want.taken, have.taken = true, true
+		}
+	}
+	return errors.Join(want.rows.Err(), have.rows.Err())
+}
+
+func (v *verification) compareRow(t table, columns []string, want, have *cursor) {
+	for i := t.keys; i < len(columns); i++ {
+		if compareValues(want.values[i], have.values[i]) != 0 {
+			v.find(t.name, have.key(t.keys), "changed", "%s is %v, the log says %v", columns[i], show(have.values[i]), show(want.values[i]))
+		}
+	}
+}
+
+func (v *verification) columns(table string) ([]string, error) {
+	rows, err := v.rows(v.rebuilt, `SELECT * FROM `+table+` WHERE 1 = 0`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	names, err := rows.Columns()
+	return names, errors.Join(err, rows.Err())
+}
+
+func (v *verification) rows(on *session, text string) (*sql.Rows, error) {
+	stmt, err := on.stmt(v.ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.QueryContext(v.ctx)
+}
+
+// cursor stands on one row of a table.
+type cursor struct {
+	rows   *sql.Rows
+	values []any
+	into   []any
+	ok     bool // it stands on a row
+	taken  bool // which has been dealt with
+}
+
+func (v *verification) cursor(on *session, text string, width int) (*cursor, error) {
+	rows, err := v.rows(on, text)
+	if err != nil {
+		return nil, err
+	}
+	c := &cursor{rows: rows, values: make([]any, width), into: make([]any, width), taken: true}
+	for i := range c.values {
+		c.into[i] = &c.values[i]
+	}
+	return c, rows.Err()
+}
+
+// next moves on if the present row has been dealt with, and reports whether the cursor stands on a row.
+func (c *cursor) next() bool {
+	if c.taken {
+		c.ok = c.rows.Next() && c.rows.Scan(c.into...) == nil
+		c.taken = !c.ok
+	}
+	return c.ok
+}
+
+func (c *cursor) key(n int) string {
+	parts := make([]string, n)
+	for i := range parts {
+		parts[i] = fmt.Sprint(show(c.values[i]))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func show(value any) any {
+	if b, ok := value.([]byte); ok {
+		return string(b)
+	}
+	return value
+}
+
+// compareKeys orders two cursors; one that is at its end comes last.
+func compareKeys(a, b *cursor, keys int) int {
+	switch {
+	case !a.ok:
+		return 1
+	case !b.ok:
+		return -1
+	}
+	return slices.CompareFunc(a.values[:keys], b.values[:keys], compareValues)
+}
+
+// compareValues orders what the databases return: integers, then texts by their bytes.
+func compareValues(a, b any) int {
+	x, xInt := a.(int64)
+	y, yInt := b.(int64)
+	switch {
+	case xInt && yInt:
+		return cmp.Compare(x, y)
+	case xInt:
+		return -1
+	case yInt:
+		return 1
+	default:
+		return strings.Compare(fmt.Sprint(show(a)), fmt.Sprint(show(b)))
+	}
+}

@@ -1,0 +1,460 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/access/event"
+)
+
+// View reads the present state. What it reads for a decision is remembered and checked again at the commit, so
+// nothing is decided on a state that is no longer so. It is for one goroutine, for the time of one call.
+type View struct {
+	ctx    context.Context
+	store  *Store
+	on     *session
+	inside bool // of the committing transaction: nothing can change under it
+	seen   []read
+}
+
+// read is one number that a decision depends on, and how to read it again: a row's version, a sum, a count.
+type read struct {
+	text string
+	args []any
+	saw  int64
+}
+
+const absent = -1 // the number of a row that is not there
+
+func (r *read) value(ctx context.Context, on *session) (int64, error) {
+	var now sql.NullInt64
+	err := on.row(ctx, r.text, r.args, &now)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && !now.Valid {
+		return absent, nil
+	}
+	return now.Int64, err
+}
+
+// depend remembers that the change depends on what was seen.
+func (v *View) depend(saw int64, text string, args ...any) {
+	if !v.inside {
+		v.seen = append(v.seen, read{text: text, args: args, saw: saw})
+	}
+}
+
+// number reads one number and depends on it; a row that is not there reads as absent.
+func (v *View) number(text string, args ...any) (int64, error) {
+	r := read{text: text, args: args}
+	now, err := r.value(v.ctx, v.on)
+	if err != nil {
+		return 0, unavailable(err)
+	}
+	v.depend(now, text, args...)
+	return now, nil
+}
+
+func unavailable(err error) error {
+	if err == nil || errors.Is(err, access.ErrNotFound) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", access.ErrUnavailable, err)
+}
+
+// Now is the time to decide by.
+func (v *View) Now() time.Time { return v.store.Now() }
+
+// Pseudonym is the name under which an entity appears in evidence.
+func (v *View) Pseudonym(ref access.Ref) event.Pseudonym { return v.store.names.of(ref) }
+
+// CatalogVersion changes whenever the catalog, the active bundle or somebody's status does.
+func (v *View) CatalogVersion() (int64, error) {
+	return v.number(`SELECT version FROM catalog_version WHERE one = 1`)
+}
+
+// Catalog reads the whole catalog. The caller reads CatalogVersion first and depends on that.
+func (v *View) Catalog() (event.CatalogState, error) {
+	state := event.CatalogState{Statuses: map[event.Pseudonym]access.Status{}}
+	var identities []access.Ref
+	err := v.on.each(v.ctx, `SELECT catalog.kind, disclosures.value FROM catalog
+		JOIN disclosures ON disclosures.idx = catalog.version AND disclosures.slot = 'document' ORDER BY catalog.kind, catalog.object`, nil,
+		func(row func(...any) error) error {
+			var o event.CatalogObject
+			var value []byte
+			if err := row(&o.Kind, &value); err != nil {
+				return err
+			}
+			if err := json.Unmarshal(value, &o); err != nil {
+				return err
+			}
+			state.Objects = append(state.Objects, o)
+			if o.Kind != event.KindIdentity {
+				return nil
+			}
+			ref, err := access.ParseRef(o.Name)
+			identities = append(identities, ref)
+			return err
+		})
+	if err != nil {
+		return state, unavailable(err)
+	}
+	v.store.names.learn(identities)
+	err = v.on.each(v.ctx, `SELECT identity, status FROM identities`, nil, func(row func(...any) error) error {
+		var identity, status string
+		if err := row(&identity, &status); err != nil {
+			return err
+		}
+		state.Statuses[event.Pseudonym(identity)] = access.Status(status)
+		return nil
+	})
+	if err != nil {
+		return state, unavailable(err)
+	}
+	err = v.on.row(v.ctx, `SELECT bundles.hash, bundles.content FROM catalog_version JOIN bundles ON bundles.hash = catalog_version.bundle`, nil,
+		&state.Bundle.Hash, &state.Bundle.Content)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return state, unavailable(err)
+}
+
+// BundleContent reads a bundle that was active once; access.ErrNotFound if there is none of this hash.
+func (v *View) BundleContent(hash string) ([]byte, error) {
+	var content []byte
+	return content, v.one(`SELECT content FROM bundles WHERE hash = $1`, []any{hash}, &content)
+}
+
+// one reads one row; a missing one is access.ErrNotFound.
+func (v *View) one(text string, args []any, into ...any) error {
+	err := v.on.row(v.ctx, text, args, into...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return access.ErrNotFound
+	}
+	return unavailable(err)
+}
+
+// Fact is what a source told of an entity, and when; access.ErrNotFound if nothing is known.
+func (v *View) Fact(ref access.Ref) (access.Fact, error) {
+	const version = `SELECT version FROM facts WHERE entity = $1`
+	name := string(v.store.names.of(ref))
+	var fact access.Fact
+	var at, index int64
+	var value []byte
+	err := v.one(`SELECT facts.source, facts.observed_at, facts.version, disclosures.value FROM facts
+		JOIN disclosures ON disclosures.idx = facts.version AND disclosures.slot = facts.slot WHERE facts.entity = $1`,
+		[]any{name}, &fact.Source, &at, &index, &value)
+	if errors.Is(err, access.ErrNotFound) {
+		v.depend(absent, version, name)
+	}
+	if err != nil {
+		return fact, err
+	}
+	v.depend(index, version, name)
+	fact.ObservedAt = fromMicros(at)
+	return fact, unavailable(json.Unmarshal(value, &fact.Entity))
+}
+
+const taskColumns = `tasks.id, tasks.type, tasks.subject, tasks.status, tasks.reason, tasks.opened_at, tasks.expires_at, tasks.ended_at,
+	tasks.heartbeat, tasks.opened, tasks.version, COALESCE((SELECT at FROM heartbeats WHERE task = tasks.id), tasks.opened_at)`
+
+func (v *View) scanTask(row func(...any) error) (t access.Task, version int64, err error) {
+	var subject string
+	var opened, expires, ended, heartbeat, beat int64
+	err = row(&t.ID, &t.Type, &subject, (*string)(&t.Status), (*string)(&t.Reason), &opened, &expires, &ended, &heartbeat, &t.Opened, &version, &beat)
+	t.Subject = v.store.names.ref(event.Pseudonym(subject))
+	t.OpenedAt, t.ExpiresAt, t.EndedAt, t.HeartbeatAt = fromMicros(opened), fromMicros(expires), fromMicros(ended), fromMicros(beat)
+	t.Heartbeat = access.Seconds(heartbeat)
+	return t, version, err
+}
+
+// Task reads a task with the labels it has touched; access.ErrNotFound if there is none.
+func (v *View) Task(id string) (access.Task, error) {
+	var task access.Task
+	var version int64
+	stmt := `SELECT ` + taskColumns + ` FROM tasks WHERE id = $1`
+	err := v.on.each(v.ctx, stmt, []any{id}, func(row func(...any) (err error)) (err error) {
+		task, version, err = v.scanTask(row)
+		return err
+	})
+	if err != nil {
+		return task, unavailable(err)
+	}
+	if task.ID == "" {
+		return task, access.ErrNotFound
+	}
+	v.depend(version, `SELECT version FROM tasks WHERE id = $1`, id)
+	count := int64(0)
+	err = v.on.each(v.ctx, `SELECT label FROM task_labels WHERE task = $1 ORDER BY label`, []any{id}, func(row func(...any) error) error {
+		var label string
+		count++
+		err := row(&label)
+		task.Labels = append(task.Labels, label)
+		return err
+	})
+	v.depend(count, `SELECT COUNT(*) FROM task_labels WHERE task = $1`, id) // labels only ever come
+	return task, unavailable(err)
+}
+
+// OpenTasks counts the tasks of a type that an identity has open or paused.
+func (v *View) OpenTasks(subject access.Ref, taskType string) (int64, error) {
+	return v.number(`SELECT COUNT(*) FROM tasks WHERE subject = $1 AND status IN ('open', 'paused') AND type = $2`,
+		string(v.store.names.of(subject)), taskType)
+}
+
+// TaskEntries is how many entries the task has in the log.
+func (v *View) TaskEntries(task string) (int64, error) {
+	return v.number(`SELECT seq FROM task_log WHERE task = $1`, task)
+}
+
+// Tasks lists the tasks that a subject ever had, newest first, at most limit.
+func (v *View) Tasks(subject access.Ref, limit int) ([]access.Task, error) {
+	return v.tasks(`SELECT `+taskColumns+` FROM tasks WHERE subject = $1 ORDER BY id DESC LIMIT $2`, string(v.store.names.of(subject)), limit)
+}
+
+// OverdueTasks lists tasks that should have ended by now, at most limit.
+func (v *View) OverdueTasks(now time.Time, limit int) ([]access.Task, error) {
+	return v.tasks(`SELECT `+taskColumns+` FROM tasks LEFT JOIN heartbeats ON heartbeats.task = tasks.id
+		WHERE tasks.status IN ('open', 'paused') AND (tasks.expires_at <= $1 OR tasks.status = 'open' AND tasks.heartbeat > 0
+		AND COALESCE(heartbeats.at, tasks.opened_at) + tasks.heartbeat * 1000000 <= $1) LIMIT $2`, micros(now), limit)
+}
+
+// EndedTasks lists ended tasks that are not sealed and whose grants had all run out by the given time, at most limit.
+func (v *View) EndedTasks(goneBy time.Time, limit int) ([]access.Task, error) {
+	return v.tasks(`SELECT `+taskColumns+` FROM tasks WHERE tasks.status = 'ended'
+		AND COALESCE((SELECT MAX(expires_at) FROM grants WHERE grants.task = tasks.id), 0) <= $1 LIMIT $2`, micros(goneBy), limit)
+}
+
+func (v *View) tasks(text string, args ...any) ([]access.Task, error) {
+	var out []access.Task
+	err := v.on.each(v.ctx, text, args, func(row func(...any) error) error {
+		task, _, err := v.scanTask(row)
+		out = append(out, task)
+		return err
+	})
+	return out, unavailable(err)
+}
+
+const grantColumns = `grants.id, grants.decided, grants.parent, grants.task, grants.mode, grants.depth, grants.status, grants.reason,
+	grants.granted_at, grants.expires_at, grants.ended_at, grants.max_uses, grants.uses, grants.version, disclosures.value`
+
+const grantFrom = ` FROM grants LEFT JOIN disclosures ON disclosures.idx = grants.decided AND disclosures.slot = 'input' `
+
+func scanGrant(row func(...any) error) (g access.Grant, version int64, err error) {
+	var granted, expires, ended int64
+	var input []byte
+	err = row(&g.ID, &g.Decided, &g.Parent, &g.Task, (*string)(&g.Mode), &g.Depth, (*string)(&g.Status), (*string)(&g.Reason),
+		&granted, &expires, &ended, &g.MaxUses, &g.Uses, &version, &input)
+	if err != nil {
+		return g, 0, err
+	}
+	g.GrantedAt, g.ExpiresAt, g.EndedAt = fromMicros(granted), fromMicros(expires), fromMicros(ended)
+	if len(input) == 0 {
+		return g, version, nil // erased: nobody knows any more what it was for, so it matches nothing
+	}
+	var decided struct{ Request access.Request }
+	err = json.Unmarshal(input, &decided)
+	g.Subject, g.Action, g.Resource, g.Args = decided.Request.Subject, decided.Request.Action, decided.Request.Resource, decided.Request.Args
+	return g, version, err
+}
+
+// Grant reads a grant; access.ErrNotFound if there is none.
+func (v *View) Grant(id string) (access.Grant, error) {
+	grants, err := v.grants(`WHERE grants.id = $1`, id)
+	if err != nil {
+		return access.Grant{}, err
+	}
+	if len(grants) == 0 {
+		return access.Grant{}, access.ErrNotFound
+	}
+	return grants[0], nil
+}
+
+// ActiveGrants lists the grants of a task that have not ended and not run out at now.
+func (v *View) ActiveGrants(task string, now time.Time) ([]access.Grant, error) {
+	return v.grants(`WHERE grants.task = $1 AND grants.status = 'active' AND grants.expires_at > $2 ORDER BY grants.id`, task, micros(now))
+}
+
+// GrantsOfTask lists every grant that a task ever had.
+func (v *View) GrantsOfTask(task string) ([]access.Grant, error) {
+	return v.grants(`WHERE grants.task = $1 ORDER BY grants.id`, task)
+}
+
+func (v *View) grants(where string, args ...any) ([]access.Grant, error) {
+	var out []access.Grant
+	err := v.on.each(v.ctx, `SELECT `+grantColumns+grantFrom+where, args, func(row func(...any) error) error {
+		grant, version, err := scanGrant(row)
+		if err != nil {
+			return err
+		}
+		out = append(out, grant)
+		v.depend(version, `SELECT version FROM grants WHERE id = $1`, grant.ID)
+		return nil
+	})
+	return out, unavailable(err)
+}
+
+// Approval reads a question and its answers; access.ErrNotFound if there is none. Requires comes from the decision's entry.
+func (v *View) Approval(id string) (access.Approval, error) {
+	list, err := v.approvals(`WHERE id = $1`, id)
+	if err != nil {
+		return access.Approval{}, err
+	}
+	if len(list) == 0 {
+		return access.Approval{}, access.ErrNotFound
+	}
+	return list[0], nil
+}
+
+// PendingApprovals lists the questions that wait for people, oldest first, at most limit.
+func (v *View) PendingApprovals(limit int) ([]access.Approval, error) {
+	return v.approvals(`WHERE status = 'pending' ORDER BY id LIMIT $1`, limit)
+}
+
+// LapsedApprovals lists the questions that nobody answered in time, at most limit.
+func (v *View) LapsedApprovals(now time.Time, limit int) ([]access.Approval, error) {
+	return v.approvals(`WHERE status = 'pending' AND expires_at <= $1 ORDER BY id LIMIT $2`, micros(now), limit)
+}
+
+func (v *View) approvals(where string, args ...any) ([]access.Approval, error) {
+	var out []access.Approval
+	err := v.on.each(v.ctx, `SELECT id, decided, task, subject, status, asked_at, expires_at, approved_until, version FROM approvals `+where, args,
+		func(row func(...any) error) error {
+			var a access.Approval
+			var subject string
+			var asked, expires, until, version int64
+			if err := row(&a.ID, &a.Decided, &a.Task, &subject, (*string)(&a.Status), &asked, &expires, &until, &version); err != nil {
+				return err
+			}
+			a.Subject = v.store.names.ref(event.Pseudonym(subject))
+			a.AskedAt, a.ExpiresAt, a.ApprovedUntil = fromMicros(asked), fromMicros(expires), fromMicros(until)
+			v.depend(version, `SELECT version FROM approvals WHERE id = $1`, a.ID)
+			out = append(out, a)
+			return nil
+		})
+	for i := range out {
+		if err == nil {
+			err = v.complete(&out[i])
+		}
+	}
+	return out, unavailable(err)
+}
+
+// complete adds what the entry and the answers say of an approval.
+func (v *View) complete(a *access.Approval) error {
+	asked, err := v.DecisionEvent(a.Decided)
+	if err != nil {
+		return err
+	}
+	a.Risk = asked.Risk
+	for _, r := range asked.Asked.Requires {
+		a.Requires = append(a.Requires, access.Requirement{Policy: r.Policy, Hash: r.Hash, Form: r.Form})
+	}
+	return v.on.each(v.ctx, `SELECT person, approve, ttl, uses, at FROM answers WHERE approval = $1 ORDER BY version`, []any{a.ID}, func(row func(...any) error) error {
+		var person string
+		var answer access.Answer
+		var approve, at int64
+		if err := row(&person, &approve, (*int64)(&answer.TTL), &answer.MaxUses, &at); err != nil {
+			return err
+		}
+		answer.By, answer.Approve, answer.At = v.store.names.ref(event.Pseudonym(person)), approve == 1, fromMicros(at)
+		a.Answers = append(a.Answers, answer)
+		return nil
+	})
+}
+
+// Usage is the total of a subject's counter over the buckets from the given one on.
+func (v *View) Usage(subject access.Ref, counter string, from int64) (int64, error) {
+	return v.number(`SELECT COALESCE(SUM(total), 0) FROM usage WHERE subject = $1 AND counter = $2 AND bucket >= $3`,
+		string(v.store.names.of(subject)), counter, from)
+}
+
+// Touched lists the labels that an identity has touched since the given time, ordered.
+func (v *View) Touched(subject access.Ref, since time.Time) ([]string, error) {
+	name := string(v.store.names.of(subject))
+	var labels []string
+	newest := int64(absent)
+	err := v.on.each(v.ctx, `SELECT label, version FROM touched WHERE subject = $1 AND at >= $2 ORDER BY label`, []any{name, micros(since)},
+		func(row func(...any) error) error {
+			var label string
+			var version int64
+			err := row(&label, &version)
+			newest = max(newest, version)
+			labels = append(labels, label)
+			return err
+		})
+	v.depend(newest, `SELECT MAX(version) FROM touched WHERE subject = $1 AND at >= $2`, name, micros(since))
+	return labels, unavailable(err)
+}
+
+// Precedent is what people answered to the like before.
+func (v *View) Precedent(subject, action access.Ref, resourceType, taskType string) (access.Precedent, error) {
+	args := []any{string(v.store.names.of(subject)), action.String(), resourceType, taskType}
+	const where = ` FROM precedents WHERE subject = $1 AND action = $2 AND resource = $3 AND task_type = $4`
+	var p access.Precedent
+	version := int64(absent)
+	err := v.on.row(v.ctx, `SELECT approvals, denials, reversals, version`+where, args, &p.Approvals, &p.Denials, &p.Reversals, &version)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	v.depend(version, `SELECT version`+where, args...)
+	return p, unavailable(err)
+}
+
+// Remembered is what an idempotency key stands for; ok is false if it is free.
+func (v *View) Remembered(subject access.Ref, key string) (r event.Remember, ok bool, err error) {
+	name := v.store.names.of(subject)
+	var expires int64
+	err = v.one(`SELECT digest, result, expires FROM idempotency WHERE subject = $1 AND key = $2`, []any{string(name), key}, &r.Digest, &r.Result, &expires)
+	if errors.Is(err, access.ErrNotFound) {
+		v.depend(absent, `SELECT expires FROM idempotency WHERE subject = $1 AND key = $2`, string(name), key)
+		return r, false, nil
+	}
+	r.Subject, r.Key, r.Expires = name, key, fromMicros(expires)
+	return r, err == nil && v.Now().Before(r.Expires), err
+}
+
+// DecisionIndex is where a decision stands in the log.
+func (v *View) DecisionIndex(id string) (int64, error) {
+	var index int64
+	return index, v.one(`SELECT version FROM decisions WHERE id = $1`, []any{id}, &index)
+}
+
+// DecisionEvent reads what the entry at an index says was decided.
+func (v *View) DecisionEvent(index int64) (event.DecisionMade, error) {
+	var body []byte
+	var decided event.DecisionMade
+	if err := v.one(`SELECT body FROM entries WHERE idx = $1`, []any{index}, &body); err != nil {
+		return decided, err
+	}
+	var entry struct {
+		Type string
+		Data json.RawMessage
+	}
+	if err := json.Unmarshal(body, &entry); err != nil {
+		return decided, unavailable(err)
+	}
+	if entry.Type != decided.EventType() {
+		return decided, access.ErrNotFound
+	}
+	return decided, unavailable(json.Unmarshal(entry.Data, &decided))
+}
+
+// Value reads what lies beside an entry; access.ErrNotFound if it was erased or never there.
+func (v *View) Value(index int64, slot string) (json.RawMessage, error) {
+	var value []byte
+	return value, v.one(`SELECT value FROM disclosures WHERE idx = $1 AND slot = $2`, []any{index, slot}, &value)
+}
+
+// Input reads the input of the decision at an index.
+func (v *View) Input(index int64) (*access.Input, error) {
+	value, err := v.Value(index, event.SlotInput)
+	if err != nil {
+		return nil, err
+	}
+	in := new(access.Input)
+	return in, unavailable(json.Unmarshal(value, in))
+}
