@@ -86,7 +86,7 @@ func (c *Control) SetStatus(ctx context.Context, caller Caller, identity access.
 	if err != nil {
 		return nil, err
 	}
-	answer.at(receipt)
+	c.finish(answer, receipt)
 	return answer, nil
 }
 
@@ -313,7 +313,7 @@ func (c *Control) PushFacts(ctx context.Context, caller Caller, observedAt time.
 	if err != nil {
 		return nil, err
 	}
-	answer.at(receipt)
+	c.finish(answer, receipt)
 	return answer, nil
 }
 
@@ -499,7 +499,7 @@ func (c *Control) mayReadAs(ctx context.Context, caller Caller, act string, abou
 	if err != nil {
 		return err
 	}
-	answer.at(receipt)
+	c.finish(answer, receipt)
 	if refusal := answer.Refusal(); refusal != nil {
 		return refusal
 	}

@@ -247,7 +247,7 @@ func (c *Control) Redeem(ctx context.Context, caller Caller, id string, key *Ide
 	if err != nil {
 		return nil, err
 	}
-	answer.at(receipt)
+	c.finish(answer, receipt)
 	if answer.Decided.Outcome == access.Allow {
 		c.changed.wake(id)
 	}

@@ -101,6 +101,8 @@ type Options struct {
 	NewID  func() string // time-ordered, unguessable
 	Log    *slog.Logger
 	Limits Limits
+	// Decided is told of every recorded decision; for metrics. It may be nil.
+	Decided func(access.Outcome, access.Code)
 }
 
 // Control is the use cases on one ledger.
@@ -114,6 +116,7 @@ type Control struct {
 	current atomic.Pointer[snapshot]
 	changed notifier
 	reads   readCache
+	decided func(access.Outcome, access.Code)
 }
 
 // New returns a Control.
@@ -123,6 +126,6 @@ func New(o Options) *Control {
 	}
 	return &Control{
 		ledger: o.Ledger, issuer: o.Issuer, engine: o.Engine, newID: o.NewID, log: o.Log,
-		limits: newLimiter(o.Limits), changed: newNotifier(), reads: newReadCache(),
+		limits: newLimiter(o.Limits), changed: newNotifier(), reads: newReadCache(), decided: o.Decided,
 	}
 }

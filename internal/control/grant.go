@@ -159,7 +159,7 @@ func (c *Control) Renew(ctx context.Context, caller Caller, id string, ttl acces
 	if err != nil {
 		return nil, err
 	}
-	answer.at(receipt)
+	c.finish(answer, receipt)
 	return answer, nil
 }
 
@@ -217,7 +217,7 @@ func (c *Control) ReportAction(ctx context.Context, caller Caller, id string, do
 	if err != nil {
 		return nil, err
 	}
-	answer.at(receipt)
+	c.finish(answer, receipt)
 	return answer, nil
 }
 
@@ -289,7 +289,7 @@ func (c *Control) revoke(ctx context.Context, caller Caller, reason string, find
 	if err != nil {
 		return nil, err
 	}
-	answer.at(receipt)
+	c.finish(answer, receipt)
 	return answer, nil
 }
 

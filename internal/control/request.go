@@ -115,14 +115,18 @@ func (c *Control) Request(ctx context.Context, caller Caller, ask Ask) (*Answer,
 	if err != nil {
 		return nil, err
 	}
-	answer.at(receipt)
+	c.finish(answer, receipt)
 	return answer, nil
 }
 
-func (a *Answer) at(receipt event.Receipt) {
+// finish completes an answer that has been recorded.
+func (c *Control) finish(a *Answer, receipt event.Receipt) {
 	a.Time = receipt.Time
 	if len(receipt.Indexes) > 0 && !a.Repeated {
 		a.Evidence = receipt.Indexes[0]
+	}
+	if a.Decided.Outcome != "" && !a.Repeated && c.decided != nil {
+		c.decided(a.Decided.Outcome, a.Decided.Code)
 	}
 }
 
@@ -196,16 +200,21 @@ func (c *Control) draft(s *snapshot, caller Caller, in *access.Input, answer *An
 	r, d := &in.Request, &answer.Decided
 	made := &event.DecisionMade{
 		ID: answer.ID, Caller: s.pseudo(caller.Identity), Subject: s.pseudo(r.Subject), Principal: s.pseudo(r.Principal),
-		Action: r.Action, Resource: s.pseudo(r.Resource), Outcome: d.Outcome, Code: d.Code, Risk: d.Risk.Score, Bounds: d.Bounds,
-		Bundle: in.Bundle, Engine: c.engine,
+		Action: r.Action, Resource: s.pseudo(r.Resource), Bundle: in.Bundle, Engine: c.engine,
 	}
+	fill(made, d)
+	return made
+}
+
+// fill writes what was decided into a decision's event.
+func fill(made *event.DecisionMade, d *access.Decided) {
+	made.Outcome, made.Code, made.Risk, made.Bounds = d.Outcome, d.Code, d.Risk.Score, d.Bounds
 	for _, p := range d.Policies {
 		made.Policies = append(made.Policies, event.PolicyID{ID: p.ID, Hash: p.Hash})
 	}
 	for _, f := range d.Risk.Factors {
 		made.Factors = append(made.Factors, f.Policy)
 	}
-	return made
 }
 
 // grant adds the grant, its credential and its traces to an allowed decision. The credential is made before the

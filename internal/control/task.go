@@ -68,7 +68,7 @@ func (c *Control) OpenTask(ctx context.Context, caller Caller, opening Opening) 
 	if err != nil {
 		return nil, err
 	}
-	answer.at(receipt)
+	c.finish(answer, receipt)
 	return answer, nil
 }
 
@@ -214,7 +214,7 @@ func (c *Control) step(ctx context.Context, caller Caller, id string, next acces
 	if err != nil {
 		return nil, err
 	}
-	answer.at(receipt)
+	c.finish(answer, receipt)
 	return answer, nil
 }
 
@@ -240,7 +240,7 @@ func (c *Control) ResumeTask(ctx context.Context, caller Caller, id string) (*An
 	if err != nil {
 		return nil, err
 	}
-	answer.at(receipt)
+	c.finish(answer, receipt)
 	if answer.Decided.Outcome == access.Allow {
 		return answer, c.ledger.Beat(ctx, id, answer.Time)
 	}

@@ -59,11 +59,12 @@ func (d *decision) run() (access.Decided, error) {
 		return access.Decided{}, err
 	}
 	d.action = action
-	args, err := readArgs(action, d.in.Request.Args)
+	read := newReader()
+	args, err := readArgs(read, action, d.in.Request.Args)
 	if err != nil {
 		return access.Decided{}, err
 	}
-	if d.facts, err = newFacts(d.bundle.schema, d.in.Facts.Entities); err != nil {
+	if d.facts, err = newFacts(d.bundle.schema, read, d.in.Facts.Entities); err != nil {
 		return access.Decided{}, err
 	}
 	subject, resource := d.facts.parties(&d.in.Request)
@@ -125,12 +126,12 @@ func orUnknown(typ string) string {
 }
 
 // readArgs builds the arguments by the action's schema.
-func readArgs(a *action, raw json.RawMessage) (tree, error) {
+func readArgs(read reader, a *action, raw json.RawMessage) (tree, error) {
 	s := a.args()
 	if s == nil {
 		s = &shape{kind: kindRecord}
 	}
-	args, err := readRecord(raw, s, "args", MaxArgs)
+	args, err := read.readRecord(raw, s, "args", MaxArgs)
 	if err != nil {
 		return tree{}, &RequestError{InvalidArgs, err.Error()}
 	}

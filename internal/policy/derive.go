@@ -127,7 +127,11 @@ func pairs(file string, n *yaml.Node, what string, faults *faultList) [][2]*yaml
 }
 
 func (d *deriver) load(text []byte) {
+	before := len(d.faults.list)
 	root := parseYAML(deriveFile, text, d.faults)
+	if len(d.faults.list) > before {
+		return // what is missing cannot be told
+	}
 	if root != nil {
 		for _, pair := range pairs(deriveFile, root, deriveFile, d.faults) {
 			switch pair[0].Value {
@@ -277,7 +281,7 @@ func constantOf(n *yaml.Node, s *shape) (types.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := readRecord(slices.Concat([]byte(`{"it":`), raw, []byte("}")), recordShape(map[string]*shape{"it": s}), "", MaxArgs)
+	list, err := newReader().readRecord(slices.Concat([]byte(`{"it":`), raw, []byte("}")), recordShape(map[string]*shape{"it": s}), "", MaxArgs)
 	if wrong := (*ValueError)(nil); errors.As(err, &wrong) {
 		return nil, fmt.Errorf("want %s, got %s", wrong.Want, wrong.Got)
 	}

@@ -16,6 +16,7 @@ const MaxEntities = 256
 // facts are the entities of one decision. Whatever is looked for and not there is written down: Cedar would pass over it.
 type facts struct {
 	schema *schema
+	reader reader
 	list   []access.Entity // ordered by id
 	nodes  []node          // of list, made when first looked at
 	absent []access.Ref    // looked for in vain by Cedar or among ancestors
@@ -26,10 +27,11 @@ type facts struct {
 type node struct {
 	made   bool
 	entity types.Entity
+	above  []types.EntityUID // its parents
 	tree   tree
 }
 
-func newFacts(s *schema, entities []access.Entity) (*facts, error) {
+func newFacts(s *schema, read reader, entities []access.Entity) (*facts, error) {
 	byID := func(a, b access.Entity) int { return a.ID.Compare(b.ID) }
 	if !slices.IsSortedFunc(entities, byID) {
 		entities = slices.SortedFunc(slices.Values(entities), byID)
@@ -39,7 +41,7 @@ func newFacts(s *schema, entities []access.Entity) (*facts, error) {
 			return nil, fmt.Errorf("the facts hold %s twice", entities[i].ID)
 		}
 	}
-	return &facts{schema: s, list: entities, nodes: make([]node, len(entities))}, nil
+	return &facts{schema: s, reader: read, list: entities, nodes: make([]node, len(entities))}, nil
 }
 
 // find looks an entity up; enumerated ones exist because the schema lists them.
@@ -66,37 +68,36 @@ func (f *facts) listed(ref access.Ref) (*node, bool) {
 }
 
 func (f *facts) make(n *node, e *access.Entity) error {
-	tree, parents, err := f.schema.entity(e)
-	if err != nil {
+	var err error
+	if n.tree, n.above, err = f.schema.entity(f.reader, e); err != nil {
 		return err
 	}
-	n.tree = tree
-	n.entity = types.Entity{UID: uidOf(e.ID), Parents: parents}
-	n.entity.Attributes, _ = tree.value.(types.Record)
+	n.entity.UID = uidOf(e.ID)
+	n.entity.Attributes, _ = n.tree.value.(types.Record)
+	if len(n.above) > 0 {
+		n.entity.Parents = cedar.NewEntityUIDSet(n.above...)
+	}
 	return nil
 }
 
-// entity reads an entity by the schema's type for it.
-func (s *schema) entity(e *access.Entity) (tree, types.EntityUIDSet, error) {
+// entity reads an entity by the schema's type for it: its attributes and its parents.
+func (s *schema) entity(read reader, e *access.Entity) (tree, []types.EntityUID, error) {
 	t := s.types[e.ID.Type]
 	if t == nil {
-		return tree{}, types.EntityUIDSet{}, fmt.Errorf("%w %s", errNoType, e.ID.Type)
+		return tree{}, nil, fmt.Errorf("%w %s", errNoType, e.ID.Type)
 	}
-	uids := make([]types.EntityUID, len(e.Parents))
+	above := make([]types.EntityUID, len(e.Parents))
 	for i, parent := range e.Parents {
 		if !slices.Contains(t.parents, parent.Type) {
-			return tree{}, types.EntityUIDSet{}, fmt.Errorf("%s: %w: the schema lets no %s be in a %s", e.ID, errParent, t.name, parent.Type)
+			return tree{}, nil, fmt.Errorf("%s: %w: the schema lets no %s be in a %s", e.ID, errParent, t.name, parent.Type)
 		}
-		uids[i] = uidOf(parent)
+		above[i] = uidOf(parent)
 	}
-	attributes, err := readRecord(e.Attributes, t.attributes, "attributes", MaxAttributes)
+	attributes, err := read.readRecord(e.Attributes, t.attributes, "attributes", MaxAttributes)
 	if err != nil {
-		return tree{}, types.EntityUIDSet{}, fmt.Errorf("%s: %w", e.ID, err)
+		return tree{}, nil, fmt.Errorf("%s: %w", e.ID, err)
 	}
-	if len(uids) == 0 {
-		return attributes, types.EntityUIDSet{}, nil
-	}
-	return attributes, cedar.NewEntityUIDSet(uids...), nil
+	return attributes, above, nil
 }
 
 // Get is what Cedar asks for an entity by.
@@ -142,11 +143,10 @@ func (f *facts) closure(ref access.Ref) []types.EntityUID {
 	out := []types.EntityUID{uidOf(ref)}
 	for i := 0; i < len(out) && i <= MaxEntities; i++ {
 		n, ok := f.want(refOf(out[i]))
-		if !ok || n.entity.Parents.Len() == 0 {
+		if !ok {
 			continue
 		}
-		above := slices.SortedFunc(n.entity.Parents.All(), compareUID)
-		for _, parent := range above {
+		for _, parent := range n.above {
 			if !slices.Contains(out, parent) {
 				out = append(out, parent)
 			}

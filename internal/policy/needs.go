@@ -34,13 +34,13 @@ func (b *Bundle) CheckRequest(r *access.Request) error {
 	if err != nil {
 		return err
 	}
-	_, err = readArgs(a, r.Args)
+	_, err = readArgs(newReader(), a, r.Args)
 	return err
 }
 
 // CheckEntity checks an entity's type, parents and attributes against the schema. A wrong attribute is a *ValueError.
 func (b *Bundle) CheckEntity(e access.Entity) error {
-	_, _, err := b.schema.entity(&e)
+	_, _, err := b.schema.entity(newReader(), &e)
 	return err
 }
 
@@ -52,7 +52,8 @@ func (b *Bundle) Needs(r *access.Request, have map[access.Ref]*access.Entity) []
 	if err != nil {
 		return nil
 	}
-	args, err := readArgs(a, r.Args)
+	read := newReader()
+	args, err := readArgs(read, a, r.Args)
 	if err != nil {
 		return nil
 	}
@@ -62,7 +63,7 @@ func (b *Bundle) Needs(r *access.Request, have map[access.Ref]*access.Entity) []
 			list = append(list, *e)
 		}
 	}
-	f, err := newFacts(b.schema, list)
+	f, err := newFacts(b.schema, read, list)
 	if err != nil {
 		return nil
 	}

@@ -108,6 +108,10 @@ func parsePolicy(file string, from piece, risk bool, faults *faultList) *policy 
 		faults.add(at, "this policy has more than %d bytes", MaxPolicy)
 		return nil
 	}
+	if from.text == ";" {
+		faults.add(at, "a semicolon stands here without a policy")
+		return nil
+	}
 	list, err := cedar.NewPolicyListFromBytes(file, []byte(from.text))
 	if err != nil {
 		where, message := position(at, err)
@@ -115,7 +119,7 @@ func parsePolicy(file string, from piece, risk bool, faults *faultList) *policy 
 		return nil
 	}
 	if len(list) != 1 {
-		faults.add(at, "a semicolon stands here without a policy")
+		faults.add(at, "this is not one policy")
 		return nil
 	}
 	p := &policy{

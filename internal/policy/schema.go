@@ -96,6 +96,12 @@ func loadSchema(text []byte, faults *faultList) *schema {
 
 var positioned = regexp.MustCompile(`(?s)^(.*?)(?:` + regexp.QuoteMeta(schemaFile) + `|<input>):(\d+):(\d+):? ?(.*)$`)
 
+// The parser's message names the token after the wrong one, then says what it wanted.
+var (
+	parsedToken = regexp.MustCompile(`^"(?:[^"\\\\]|\\\\.)*": `)
+	wantGot     = regexp.MustCompile(`^exact got (.*) want (.*)$`)
+)
+
 // position takes the place out of a parser's message; the parser counts from where its text begins.
 func position(start place, err error) (place, string) {
 	m := positioned.FindStringSubmatch(err.Error())
@@ -108,14 +114,11 @@ func position(start place, err error) (place, string) {
 	if line <= 1 {
 		at.line, at.column = start.line, start.column+max(column, 1)-1
 	}
-	return at, strings.TrimSuffix(strings.TrimPrefix(m[1], "parser error: "), " at ") + joined(m[1], m[4])
-}
-
-func joined(before, after string) string {
-	if before == "" || after == "" {
-		return after
+	if m[1] == "" || strings.HasSuffix(m[1], "parser error: ") {
+		return at, m[4]
 	}
-	return " " + after
+	message := parsedToken.ReplaceAllString(m[4], "")
+	return at, "parse error: " + wantGot.ReplaceAllString(message, "want $2, got $1")
 }
 
 func (s *schema) build() {

@@ -40,26 +40,49 @@ type tree struct {
 	fields []tree // of a record, as in its shape; one without a value is absent
 }
 
+// reader reads JSON values by their shapes. It may be used again, but not by two at once.
+type reader struct {
+	dec *jsontext.Decoder
+	buf *bytes.Buffer
+}
+
+func newReader() reader {
+	buf := bytes.NewBuffer(nil)
+	return reader{jsontext.NewDecoder(buf), buf}
+}
+
 // readRecord reads one JSON object by a record's shape. Nothing at all is the empty object.
-func readRecord(raw json.RawMessage, s *shape, root string, most int) (tree, error) {
+func (r reader) readRecord(raw json.RawMessage, s *shape, root string, most int) (tree, error) {
 	if len(raw) > most {
 		return tree{}, &ValueError{root, fmt.Sprintf("at most %d bytes", most), fmt.Sprintf("%d", len(raw))}
 	}
 	if len(raw) == 0 {
-		raw = json.RawMessage("{}")
+		return s.empty(root)
 	}
-	r := reader{jsontext.NewDecoder(bytes.NewBuffer(raw))}
+	*r.buf = *bytes.NewBuffer(raw)
+	r.dec.Reset(r.buf)
 	out, err := r.value(s)
 	if err == nil {
 		err = r.end()
 	}
-	if wrong := (*ValueError)(nil); errors.As(err, &wrong) {
-		wrong.Path = root + wrong.Path
-	}
-	return out, err
+	return out, under(err, root)
 }
 
-type reader struct{ dec *jsontext.Decoder }
+// empty is the record without a field, if that is one.
+func (s *shape) empty(root string) (tree, error) {
+	out := tree{fields: make([]tree, len(s.fields)), value: types.Record{}}
+	return out, under(s.complete(&out), root)
+}
+
+// complete reports a field that must be there and is not.
+func (s *shape) complete(record *tree) error {
+	for i := range s.fields {
+		if !s.fields[i].optional && record.fields[i].value == nil {
+			return &ValueError{"." + s.fields[i].name, s.fields[i].shape.String(), "nothing"}
+		}
+	}
+	return nil
+}
 
 func (r reader) end() error {
 	if _, err := r.dec.ReadToken(); !errors.Is(err, io.EOF) {
@@ -126,10 +149,8 @@ func (r reader) record(s *shape, token jsontext.Token) (tree, error) {
 	if _, err := r.token(); err != nil {
 		return tree{}, err
 	}
-	for i := range s.fields {
-		if !s.fields[i].optional && out.fields[i].value == nil {
-			return tree{}, &ValueError{"." + s.fields[i].name, s.fields[i].shape.String(), "nothing"}
-		}
+	if err := s.complete(&out); err != nil {
+		return tree{}, err
 	}
 	out.value = types.NewRecord(record)
 	return out, nil

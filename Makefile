@@ -1,0 +1,53 @@
+# Two commands do all the work here: `make test`, and `go run ./cmd/writ demo`.
+
+GO      ?= go
+LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+VULN    := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+DATA    ?= ../shared/data/airline-agent
+OUT     ?= eval.json
+FUZZ    ?= 10s
+
+.PHONY: test deps vet lint vuln race cover eval bench fuzz docs build
+
+## test: everything that must hold before a change lands
+test: deps vet lint race vuln
+
+## deps: what the tests need from the distribution
+deps:
+	@./scripts/deps
+
+vet:
+	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+
+lint:
+	$(GO) run $(LINT) run
+
+vuln:
+	./scripts/vuln $(VULN)
+
+race:
+	$(GO) test -race -timeout 20m ./...
+
+## cover: every statement of the pure packages that no test reaches
+cover:
+	./scripts/cover
+
+## eval: replay a recorded agent through a real server
+eval:
+	$(GO) run ./examples/airline/eval -data $(DATA) -out $(OUT)
+
+## bench: the cost of deciding, appending and verifying
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./evidence ./internal/policy ./internal/store ./internal/authn ./internal/connector/jwt
+
+## fuzz: every fuzz target for FUZZ each
+fuzz:
+	./scripts/fuzz $(FUZZ)
+
+## docs: docs/configuration.md, from the configuration struct
+docs:
+	$(GO) test ./internal/app -run TestConfigurationReference -update
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/writ ./cmd/writ

@@ -1,0 +1,320 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/app"
+	"github.com/writ-project/writ/internal/store"
+)
+
+type evidenceCommand struct {
+	Verify evidenceVerifyCommand `cmd:"" help:"Check the whole database against its log; name every row that the log does not explain."`
+	Show   evidenceShowCommand   `cmd:"" help:"Show one entry."`
+	Prove  evidenceProveCommand  `cmd:"" help:"Write an entry and its proof, verifiable for ever with the public key alone."`
+	Check  evidenceCheckCommand  `cmd:"" help:"Verify a proof offline."`
+	Export evidenceExportCommand `cmd:"" help:"Write the log as static files that any tile client reads."`
+	Replay evidenceReplayCommand `cmd:"" help:"Compute every decision again and compare."`
+}
+
+// logFiles say where a log lies.
+type logFiles struct {
+	Data string `help:"Data folder." default:"data" type:"path"`
+	Key  string `help:"File with the log's public key." placeholder:"FILE" type:"path"`
+}
+
+func (f *logFiles) database() string { return filepath.Join(f.Data, app.DatabaseFile) }
+
+func (f *logFiles) verifierKey() (string, error) {
+	path := f.Key
+	if path == "" {
+		path = filepath.Join(f.Data, "log.pub")
+	}
+	return readKey(path)
+}
+
+func readKey(path string) (string, error) {
+	key, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("%w: name the log's public key with --key", err)
+	}
+	return strings.TrimSpace(string(key)), nil
+}
+
+func (f *logFiles) open(e *environment) (*store.Store, error) {
+	key, err := f.verifierKey()
+	if err != nil {
+		return nil, err
+	}
+	return store.OpenReadOnly(e.ctx, f.database(), key)
+}
+
+type evidenceVerifyCommand struct {
+	logFiles
+
+	Checkpoint []string `help:"Checkpoint kept from before: shows that the log only grew. May be given more than once." placeholder:"FILE" type:"existingfile"`
+}
+
+func (c *evidenceVerifyCommand) Run(e *environment) error {
+	key, err := c.verifierKey()
+	if err != nil {
+		return err
+	}
+	var kept []evidence.Checkpoint
+	for _, path := range c.Checkpoint {
+		signed, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		checkpoint, err := evidence.OpenCheckpoint(signed, key)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		kept = append(kept, checkpoint)
+	}
+	verified, err := store.Verify(e.ctx, c.database(), key, "", kept)
+	if err != nil {
+		return &exitError{exitTampered, err}
+	}
+	if e.global.JSON {
+		if err := e.json(map[string]any{
+			"ok": verified.OK(), "entries": verified.Log.Entries, "rows": verified.Rows, "root": verified.Log.Root.String(),
+			"checkpoints": len(kept), "findings": verified.Findings,
+		}); err != nil {
+			return err
+		}
+	} else {
+		printVerified(e, verified, len(kept))
+	}
+	if !verified.OK() {
+		return &exitError{code: exitTampered}
+	}
+	return nil
+}
+
+func printVerified(e *environment, v *store.Verified, kept int) {
+	color := colorsFor(e.out)
+	for _, f := range v.Findings {
+		fmt.Fprintf(e.out, "%s%s%s  %s %s: %s\n", color.red, f.Code, color.off, f.Table, plain(f.Row), plain(f.Detail))
+	}
+	if !v.OK() {
+		fmt.Fprintf(e.out, "%sThe evidence does not hold: %d findings.%s\n", color.red, len(v.Findings), color.off)
+		return
+	}
+	fmt.Fprintf(e.out, "%sVerified.%s %d entries hash to the signed head of %s; %d rows are exactly what they explain.\n",
+		color.green, color.off, v.Log.Entries, v.Checkpoint.Origin, v.Rows)
+	fmt.Fprintf(e.out, "Tasks sealed %d, open %d. Values opened %d, erased %d.\n", v.Log.TasksSealed, v.Log.TasksOpen, v.Log.ValuesOpened, v.Log.ValuesErased)
+	if kept == 0 {
+		fmt.Fprintln(e.out, "Compared with no checkpoint from before: keep one (`writ evidence export` writes it) to notice a log that was cut or replaced.")
+	} else {
+		fmt.Fprintf(e.out, "Compared with %d checkpoints from before: the log only grew.\n", kept)
+	}
+}
+
+type evidenceShowCommand struct {
+	logFiles
+
+	Index int64 `arg:"" help:"Index of the entry."`
+}
+
+func (c *evidenceShowCommand) Run(e *environment) error {
+	opened, err := c.open(e)
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	raw, err := opened.Entry(e.ctx, c.Index)
+	if errors.Is(err, access.ErrNotFound) {
+		return fmt.Errorf("the log has %d entries, the last is %d", opened.Size(), opened.Size()-1)
+	}
+	if err != nil {
+		return err
+	}
+	values, err := opened.Disclosures(e.ctx, c.Index)
+	if err != nil {
+		return err
+	}
+	shown := map[string]json.RawMessage{}
+	for slot, value := range values {
+		shown[slot] = value.Value
+	}
+	return e.json(map[string]any{"entry": json.RawMessage(raw), "values": shown})
+}
+
+type evidenceProveCommand struct {
+	logFiles
+
+	Index int64  `arg:"" help:"Index of the entry."`
+	Out   string `help:"Folder to write N.json and N.tlog-proof to." default:"." type:"path"`
+}
+
+func (c *evidenceProveCommand) Run(e *environment) error {
+	key, err := c.verifierKey()
+	if err != nil {
+		return err
+	}
+	opened, err := c.open(e)
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	raw, err := opened.Entry(e.ctx, c.Index)
+	if err != nil {
+		return fmt.Errorf("entry %d of %d: %w", c.Index, opened.Size(), err)
+	}
+	proof, err := opened.Proof(e.ctx, c.Index)
+	if err != nil {
+		return err
+	}
+	text, err := proof.Marshal()
+	if err != nil {
+		return err
+	}
+	entryFile := filepath.Join(c.Out, fmt.Sprintf("%d.json", c.Index))
+	proofFile := filepath.Join(c.Out, fmt.Sprintf("%d.tlog-proof", c.Index))
+	if err := errors.Join(os.MkdirAll(c.Out, 0o750), os.WriteFile(entryFile, raw, 0o644), os.WriteFile(proofFile, text, 0o644)); err != nil {
+		return err
+	}
+	return checkProof(e, proofFile, entryFile, key)
+}
+
+type evidenceCheckCommand struct {
+	Proof string `arg:"" help:"Proof (c2sp.org/tlog-proof)." type:"existingfile"`
+	Entry string `arg:"" help:"The entry's exact bytes." type:"existingfile"`
+	Key   string `help:"File with the log's public key." required:"" type:"existingfile"`
+}
+
+func (c *evidenceCheckCommand) Run(e *environment) error {
+	key, err := readKey(c.Key)
+	if err != nil {
+		return err
+	}
+	return checkProof(e, c.Proof, c.Entry, key)
+}
+
+// checkProof needs nothing but two files and the public key.
+func checkProof(e *environment, proofFile, entryFile, key string) error {
+	text, err := os.ReadFile(proofFile)
+	if err != nil {
+		return err
+	}
+	raw, err := os.ReadFile(entryFile)
+	if err != nil {
+		return err
+	}
+	proof, err := evidence.ParseProof(text)
+	if err != nil {
+		return &exitError{exitTampered, fmt.Errorf("%s: %w", proofFile, err)}
+	}
+	checkpoint, err := evidence.VerifyInclusion(proof, raw, key)
+	if err != nil {
+		return &exitError{exitTampered, fmt.Errorf("%s: %w", proofFile, err)}
+	}
+	if e.global.JSON {
+		return e.json(map[string]any{"ok": true, "index": proof.Index, "origin": checkpoint.Origin, "size": checkpoint.Size, "entry": entryFile, "proof": proofFile})
+	}
+	fmt.Fprintf(e.out, "Proven. Entry %d (%s) is in the log %s of %d entries, under its signed head (%s).\n", proof.Index, entryFile, checkpoint.Origin, checkpoint.Size, proofFile)
+	return nil
+}
+
+type evidenceExportCommand struct {
+	logFiles
+
+	Folder  string `arg:"" help:"Folder to write." type:"path"`
+	Entries bool   `help:"Also write the entries, which auditors may read; without them the files are public." default:"true" negatable:""`
+}
+
+func (c *evidenceExportCommand) Run(e *environment) error {
+	opened, err := c.open(e)
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	files := 0
+	write := func(name string, content []byte) error {
+		path := filepath.Join(c.Folder, filepath.FromSlash(name))
+		files++
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+			return err
+		}
+		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
+			return nil // full tiles never change: an export can be repeated into the same folder
+		}
+		return os.WriteFile(path, content, 0o644)
+	}
+	if err := exportTiles(e, opened, c.Entries, write); err != nil {
+		return err
+	}
+	if err := write("checkpoint", opened.Checkpoint()); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "%d entries, %d files in %s\n", opened.Size(), files, c.Folder)
+	return nil
+}
+
+func exportTiles(e *environment, s *store.Store, entries bool, write func(string, []byte) error) error {
+	for level, width := 0, s.Size(); width > 0; level, width = level+1, width/evidence.TileWidth {
+		for index := int64(0); index*evidence.TileWidth < width; index++ {
+			filled := int(min(width-index*evidence.TileWidth, evidence.TileWidth))
+			data, err := s.Tile(e.ctx, level, index, filled)
+			if err != nil {
+				return err
+			}
+			if err := write(evidence.TilePath(level, index, filled), data); err != nil {
+				return err
+			}
+			if level > 0 || !entries {
+				continue
+			}
+			bundle, err := s.EntryBundle(e.ctx, index, filled)
+			if err != nil {
+				return err
+			}
+			if err := write(evidence.TilePath(evidence.EntriesLevel, index, filled), bundle); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+type evidenceReplayCommand struct {
+	logFiles
+}
+
+func (c *evidenceReplayCommand) Run(e *environment) error {
+	opened, err := c.open(e)
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	replayed, err := app.Replay(e.ctx, opened, func(read int64) {
+		if read > 0 {
+			fmt.Fprintf(e.err, "\r%d of %d entries", read, opened.Size())
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if e.global.JSON {
+		if err := e.json(map[string]any{"decisions": replayed.Decisions, "erased": replayed.Erased, "mismatches": replayed.Mismatches}); err != nil {
+			return err
+		}
+	} else {
+		for _, m := range replayed.Mismatches {
+			fmt.Fprintf(e.out, "entry %d, decision %s: %s\n", m.Evidence, m.Decision, m.Detail)
+		}
+		fmt.Fprintf(e.out, "%d decisions computed again, %d come out otherwise, %d whose inputs have been erased.\n", replayed.Decisions, len(replayed.Mismatches), replayed.Erased)
+	}
+	if len(replayed.Mismatches) > 0 {
+		return &exitError{code: exitTampered}
+	}
+	return nil
+}

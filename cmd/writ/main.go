@@ -1,0 +1,125 @@
+// Command writ governs the access of AI agents and other non-human identities.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/writ-project/writ/internal/app"
+)
+
+// Exit codes, as scripts rely on them.
+const (
+	exitOK       = 0
+	exitFailed   = 1 // something went wrong
+	exitUsage    = 2 // the command line is wrong
+	exitDenied   = 3 // the answer is no
+	exitWaiting  = 4 // a person must approve
+	exitTampered = 5 // evidence does not hold
+)
+
+// commands is the command line.
+type commands struct {
+	Server    string           `help:"URL of the server." env:"WRIT_SERVER" default:"http://127.0.0.1:8420" placeholder:"URL"`
+	TokenFile string           `help:"File with your token: of your workload identity, or of your login. It is read anew for every call." env:"WRIT_TOKEN_FILE" type:"path" placeholder:"FILE"`
+	JSON      bool             `help:"Print JSON." name:"json"`
+	Version   kong.VersionFlag `help:"Print the version."`
+
+	Demo  demoCommand  `cmd:"" help:"See everything work in two minutes: a server, agents, an approval, verification."`
+	Init  initCommand  `cmd:"" help:"Make a starter folder: configuration, catalog, policy, keys."`
+	Serve serveCommand `cmd:"" help:"Run the server."`
+	Apply applyCommand `cmd:"" help:"Make a folder's catalog and policy the declared state; show what changes."`
+
+	Task      taskCommand      `cmd:"" help:"Open and end tasks."`
+	Request   requestCommand   `cmd:"" help:"Ask for one action on one resource."`
+	Approvals approvalsCommand `cmd:"" help:"List the questions that wait for you."`
+	Approve   approveCommand   `cmd:"" help:"Say yes to a question."`
+	Deny      denyCommand      `cmd:"" help:"Say no to a question."`
+	Revoke    revokeCommand    `cmd:"" help:"End a grant, a task, or everything an identity has."`
+	Why       whyCommand       `cmd:"" help:"Show every access that a subject has, and the decision behind it."`
+
+	Policy   policyCommand   `cmd:"" help:"Check and test a policy bundle."`
+	Evidence evidenceCommand `cmd:"" help:"Verify, show, prove, export and replay the evidence log."`
+}
+
+// environment is what a command may touch.
+type environment struct {
+	ctx    context.Context
+	out    io.Writer
+	err    io.Writer
+	in     io.Reader
+	global *commands
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is main without the process: it returns the exit code.
+func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
+	var cli commands
+	exit := -1
+	parser, err := kong.New(&cli,
+		kong.Name("writ"),
+		kong.Description("Writ governs the access of AI agents: each decision explainable, bounded, revocable, and on record.\n\nStart with `writ demo`. Then `writ init` makes a folder to build on."),
+		kong.Vars{"version": app.Version},
+		kong.Writers(out, errs),
+		kong.Exit(func(code int) { exit = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.UsageOnError(),
+	)
+	if err != nil {
+		fmt.Fprintln(errs, "writ:", err)
+		return exitFailed
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if exit >= 0 { // --help and --version
+		return exit
+	}
+	if err != nil {
+		fmt.Fprintf(errs, "writ: %v\n", err)
+		return exitUsage
+	}
+	err = command.Run(&environment{ctx: ctx, out: out, err: errs, in: in, global: &cli})
+	var status *exitError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &status):
+		if status.err != nil {
+			fmt.Fprintln(errs, "writ:", status.err)
+		}
+		return status.code
+	default:
+		fmt.Fprintln(errs, "writ:", err)
+		return exitFailed
+	}
+}
+
+// exitError ends the command with a code of its own; with a nil err everything has been said.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }

@@ -1,0 +1,291 @@
+// Package app puts Writ together: configuration, wiring, background loop and shutdown. It alone knows all parts.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/access/event"
+	"github.com/writ-project/writ/internal/api"
+	"github.com/writ-project/writ/internal/authn"
+	"github.com/writ-project/writ/internal/connector/jwt"
+	"github.com/writ-project/writ/internal/control"
+	"github.com/writ-project/writ/internal/store"
+)
+
+// Version is the version of Writ; every decision names it, so that it can be computed again by the same engine.
+const Version = "0.1.0"
+
+// DatabaseFile is the name of the database in the data folder.
+const DatabaseFile = "writ.db"
+
+// App is a running installation.
+type App struct {
+	Control *control.Control
+
+	config  Config
+	log     *slog.Logger
+	store   *store.Store
+	handler http.Handler
+	cancel  context.CancelFunc
+	looped  chan struct{}
+}
+
+// Options are what a test or the demo may replace.
+type Options struct {
+	Log *slog.Logger
+	Now func() time.Time // the clock; nil is the system's
+	// HTTP fetches the identity providers' keys; nil is a client with sane timeouts.
+	HTTP *http.Client
+}
+
+// New opens an installation: its keys, its database, its declared state. It serves nothing yet.
+func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if err := config.Check(); err != nil {
+		return nil, err
+	}
+	opened, err := openStore(ctx, config, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, opened.Close())
+		}
+	}()
+	issuer, err := newIssuer(config)
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := newVerifier(config, o)
+	if err != nil {
+		return nil, err
+	}
+	metrics := newMetrics(opened)
+	c := control.New(control.Options{
+		Ledger: ledger{opened}, Issuer: signer{issuer}, Engine: Version, NewID: newID, Log: o.Log, Decided: metrics.decided,
+		Limits: control.Limits{
+			RequestsPerSecond: config.Limits.RequestsPerSecond, Burst: config.Limits.Burst, EvidencePerHour: config.Limits.EvidencePerHour,
+		},
+	})
+	a := &App{Control: c, config: config, log: o.Log, store: opened, looped: make(chan struct{})}
+	if err := a.applySite(ctx); err != nil {
+		return nil, err
+	}
+	a.handler = metrics.measure(api.New(api.Options{
+		Control: c, Log: opened, Authenticate: (&gate{verifier: verifier, control: c, url: config.URL}).authenticate,
+		JWKS: issuer.JWKS(), Metadata: issuer.Metadata(), Metrics: metrics.handler(), Logger: o.Log, Health: a.health,
+	}))
+	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	a.cancel = cancel
+	go a.loop(loop)
+	return a, nil
+}
+
+// newID makes time-ordered, unguessable ids (RFC 9562, version 7).
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+func openStore(ctx context.Context, config Config, o Options) (*store.Store, error) {
+	key, err := readSecret(config.Log.Key)
+	if err != nil {
+		return nil, fmt.Errorf("log.key: %w", err)
+	}
+	signer, err := evidence.NewSigner(key)
+	if err != nil {
+		return nil, fmt.Errorf("log.key: %w", err)
+	}
+	public, err := os.ReadFile(config.Log.VerifierKey)
+	if err != nil {
+		return nil, fmt.Errorf("log.verifier_key: %w", err)
+	}
+	return store.Open(ctx, store.Options{
+		Path: filepath.Join(config.Data, DatabaseFile), Signer: signer, VerifierKey: strings.TrimSpace(string(public)),
+		Engine: Version, Now: o.Now, Log: o.Log,
+	})
+}
+
+// readSecret reads a file that nobody else may read.
+func readSecret(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("%w: `writ init` makes one", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("%s may be read by others (mode %04o): chmod 600", path, info.Mode().Perm())
+	}
+	content, err := os.ReadFile(path)
+	return strings.TrimSpace(string(content)), err
+}
+
+func newIssuer(config Config) (*jwt.Issuer, error) {
+	keys := make([]jwt.Key, 0, len(config.Tokens.Keys))
+	for _, path := range config.Tokens.Keys {
+		key, err := jwt.LoadKey(path)
+		if err != nil {
+			return nil, fmt.Errorf("tokens.keys: %w", err)
+		}
+		keys = append(keys, key)
+	}
+	return jwt.New(jwt.Config{Issuer: config.URL, Keys: keys, DefaultTTL: access.DefaultTTL.Duration()})
+}
+
+func newVerifier(config Config, o Options) (*authn.Verifier, error) {
+	if o.HTTP == nil {
+		o.HTTP = &http.Client{Timeout: 5 * time.Second}
+	}
+	cfg := authn.Config{}
+	for _, i := range config.Issuers {
+		cfg.Issuers = append(cfg.Issuers, authn.Issuer{URL: i.URL, Audience: i.Audience, JWKSURL: i.JWKS, Algorithms: i.Algorithms})
+	}
+	verifier, err := authn.New(cfg, o.HTTP, o.Now)
+	if err != nil {
+		return nil, fmt.Errorf("issuers: %w", err)
+	}
+	return verifier, nil
+}
+
+// applySite makes the configured folder the declared state. Whoever starts the process owns the database anyway.
+func (a *App) applySite(ctx context.Context) error {
+	if a.config.Site == "" {
+		return nil
+	}
+	files, err := ReadSite(a.config.Site)
+	if err != nil {
+		return fmt.Errorf("site: %w", err)
+	}
+	applied, err := a.Control.Apply(ctx, nil, files, "", false)
+	if err != nil {
+		return fmt.Errorf("site %s:\n%w", a.config.Site, err)
+	}
+	for _, change := range applied.Changes {
+		a.log.InfoContext(ctx, "catalog", slog.String("change", change))
+	}
+	a.log.InfoContext(ctx, "policy active", slog.String("bundle", applied.Bundle))
+	return nil
+}
+
+// Handler serves the API.
+func (a *App) Handler() http.Handler { return a.handler }
+
+// Serve serves until the context ends, then lets requests finish. The listener is closed when it returns.
+func (a *App) Serve(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler: a.handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() {
+		if a.config.TLS.Certificate != "" {
+			failed <- server.ServeTLS(listener, a.config.TLS.Certificate, a.config.TLS.Key)
+			return
+		}
+		failed <- server.Serve(listener)
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	const grace = 10 * time.Second
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	return server.Shutdown(stop)
+}
+
+// Close stops the loop and closes the database; what was acknowledged is durable already.
+func (a *App) Close() error {
+	a.cancel()
+	<-a.looped
+	return a.store.Close()
+}
+
+// Store is the database, for what reads the log in the same process.
+func (a *App) Store() *store.Store { return a.store }
+
+func (a *App) health(ctx context.Context) error {
+	return a.store.Read(ctx, func(v *store.View) error {
+		_, err := v.CatalogVersion()
+		return err
+	})
+}
+
+// loop ends what has run out, until the context ends.
+func (a *App) loop(ctx context.Context) {
+	defer close(a.looped)
+	ticker := time.NewTicker(loopEvery)
+	defer ticker.Stop()
+	for {
+		a.sweep(ctx)
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (a *App) sweep(ctx context.Context) {
+	for ctx.Err() == nil {
+		done, err := a.Control.Sweep(ctx)
+		if err != nil {
+			a.log.ErrorContext(ctx, "sweep", slog.Any("error", err))
+			return
+		}
+		if done == 0 {
+			return
+		}
+	}
+}
+
+// ledger makes the store a control.Ledger.
+type ledger struct{ *store.Store }
+
+func (l ledger) Update(ctx context.Context, decide func(control.View) (event.Change, error)) (event.Receipt, error) {
+	return l.Store.Update(ctx, func(v *store.View) (event.Change, error) { return decide(v) })
+}
+
+func (l ledger) Revoke(ctx context.Context, decide func(control.View) (event.Change, error)) (event.Receipt, error) {
+	return l.Store.Revoke(ctx, func(v *store.View) (event.Change, error) { return decide(v) })
+}
+
+func (l ledger) Read(ctx context.Context, read func(control.View) error) error {
+	return l.Store.Read(ctx, func(v *store.View) error { return read(v) })
+}
+
+// signer makes the connector a control.Issuer.
+type signer struct{ issuer *jwt.Issuer }
+
+const connectorName = "jwt"
+
+func (s signer) Issue(c control.Credential) (control.Token, error) {
+	details, err := jwt.Details{Action: c.Action.String(), Resource: c.Resource.String(), Task: c.Task}.JSON()
+	if err != nil {
+		return control.Token{}, err
+	}
+	token, err := s.issuer.Issue(jwt.Token{
+		GrantID: c.Grant, Subject: c.Subject.ID, ClientID: c.Subject.ID, Audience: []string{c.Target}, AuthorizationDetails: details,
+		IssuedAt: c.IssuedAt, Expiry: c.ExpiresAt, Confirmation: c.BoundTo,
+	})
+	if err != nil {
+		return control.Token{}, err
+	}
+	return control.Token{Connector: connectorName, Secret: token, Fingerprint: jwt.Fingerprint(token)}, nil
+}

@@ -1,0 +1,210 @@
+package app
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is the configuration file. docs/configuration.md is generated from these comments.
+type Config struct {
+	// Listen is the address that the API is served on.
+	Listen string `yaml:"listen"`
+	// URL is how callers reach Writ: the issuer of its tokens. Required.
+	URL string `yaml:"url"`
+	// Data is the folder of the database. It must be on a local disk.
+	Data string `yaml:"data"`
+	// Site is the folder with catalog/ and policy/ that is applied at every start. Empty: nothing is applied.
+	Site string `yaml:"site"`
+	// TLS is required unless Listen is a loopback address or BehindProxy is set.
+	TLS TLS `yaml:"tls"`
+	// BehindProxy says that a proxy on a trusted network ends TLS. It never makes Writ trust a forwarded header.
+	BehindProxy bool `yaml:"behind_proxy"`
+	// Log is the evidence log.
+	Log Log `yaml:"log"`
+	// Tokens are the credentials that Writ signs itself.
+	Tokens Tokens `yaml:"tokens"`
+	// Issuers are the identity providers whose tokens are accepted. At least one is required.
+	Issuers []Issuer `yaml:"issuers"`
+	// Limits bound what one identity may cause.
+	Limits Limits `yaml:"limits"`
+}
+
+// TLS names the server's certificate.
+type TLS struct {
+	// Certificate is a PEM file with the chain, leaf first.
+	Certificate string `yaml:"certificate"`
+	// Key is a PEM file, mode 0600.
+	Key string `yaml:"key"`
+}
+
+// Log names the evidence log and its key.
+type Log struct {
+	// Key is the file with the log's private key, as `writ init` makes it, mode 0600. It holds the log's name (its origin).
+	Key string `yaml:"key"`
+	// VerifierKey is the file with the public key.
+	VerifierKey string `yaml:"verifier_key"`
+}
+
+// Tokens name the signing keys.
+type Tokens struct {
+	// Keys are PEM files (PKCS #8, Ed25519 or P-256), mode 0600. The first signs, all are published: to rotate, add the new
+	// key at the end, wait until verifiers have fetched it, then move it to the front; drop the old one a day later.
+	Keys []string `yaml:"keys"`
+}
+
+// Issuer is an identity provider.
+type Issuer struct {
+	// URL is the issuer, exactly as in the tokens' iss claim; https, or http on a loopback address.
+	URL string `yaml:"url"`
+	// Audience is what the tokens' aud claim must contain. Required.
+	Audience string `yaml:"audience"`
+	// JWKS is the URL of the keys, if the issuer has no discovery document.
+	JWKS string `yaml:"jwks"`
+	// Algorithms narrows the accepted signature algorithms. Empty: all asymmetric ones.
+	Algorithms []string `yaml:"algorithms"`
+}
+
+// Limits bound what one identity may cause; they come before evidence.
+type Limits struct {
+	// RequestsPerSecond is sustained, per identity.
+	RequestsPerSecond float64 `yaml:"requests_per_second"`
+	// Burst is how many requests may come at once.
+	Burst int `yaml:"burst"`
+	// EvidencePerHour is the bytes of evidence that one identity may cause in an hour.
+	EvidencePerHour int64 `yaml:"evidence_per_hour"`
+}
+
+// DefaultConfig is what holds where the file says nothing.
+func DefaultConfig() Config {
+	return Config{
+		Listen: "127.0.0.1:8420",
+		Data:   "data",
+		Site:   ".",
+		Log:    Log{Key: "data/log.key", VerifierKey: "data/log.pub"},
+		Tokens: Tokens{Keys: []string{"data/token.key"}},
+		Limits: Limits{RequestsPerSecond: 200, Burst: 400, EvidencePerHour: 256 << 20},
+	}
+}
+
+// LoadConfig reads a configuration file. Relative paths in it are relative to its folder. Unknown keys are refused, and
+// all faults are reported at once.
+func LoadConfig(path string) (Config, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("%w: make a starter folder with `writ init`, or name the file with --config", err)
+	}
+	config := DefaultConfig()
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&config); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	config.resolve(filepath.Dir(path))
+	if err := config.Check(); err != nil {
+		return Config{}, fmt.Errorf("%s:\n%w", path, err)
+	}
+	return config, nil
+}
+
+func (c *Config) resolve(folder string) {
+	paths := []*string{&c.Data, &c.Site, &c.TLS.Certificate, &c.TLS.Key, &c.Log.Key, &c.Log.VerifierKey}
+	for i := range c.Tokens.Keys {
+		paths = append(paths, &c.Tokens.Keys[i])
+	}
+	for _, path := range paths {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(folder, *path)
+		}
+	}
+}
+
+// Check names everything that is wrong or unsafe in the configuration.
+func (c *Config) Check() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		fault("listen: %q is not host:port", c.Listen)
+	}
+	tls := c.TLS.Certificate != "" || c.TLS.Key != ""
+	if tls && (c.TLS.Certificate == "" || c.TLS.Key == "") {
+		fault("tls: certificate and key go together")
+	}
+	if err == nil && !tls && !c.BehindProxy && !isLoopback(host) {
+		fault("listen: %s can be reached from outside without TLS: set tls, or behind_proxy if a proxy ends TLS", c.Listen)
+	}
+	if c.BehindProxy && tls {
+		fault("behind_proxy: not together with tls")
+	}
+	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || strings.HasSuffix(c.URL, "/") {
+		fault("url: %q must be the URL that callers use, such as https://writ.example.com, without a slash at the end", c.URL)
+	} else if u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
+		fault("url: %s must be https: tokens travel there", c.URL)
+	}
+	for name, value := range map[string]string{"data": c.Data, "log.key": c.Log.Key, "log.verifier_key": c.Log.VerifierKey} {
+		if value == "" {
+			fault("%s: required", name)
+		}
+	}
+	if len(c.Tokens.Keys) == 0 {
+		fault("tokens.keys: at least one is required")
+	}
+	if len(c.Issuers) == 0 {
+		fault("issuers: at least one identity provider is required: without one nobody can call")
+	}
+	if c.Limits.RequestsPerSecond <= 0 || c.Limits.Burst <= 0 || c.Limits.EvidencePerHour <= 0 {
+		fault("limits: each must be positive")
+	}
+	return errors.Join(faults...)
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// ReadSite reads the files of catalog/ and policy/ below a folder, by their path in it.
+func ReadSite(folder string) (map[string][]byte, error) {
+	const most = 2000
+	files := map[string][]byte{}
+	for _, part := range []string{"catalog", "policy"} {
+		root := filepath.Join(folder, part)
+		err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || strings.HasPrefix(entry.Name(), ".") {
+				return err
+			}
+			if len(files) == most {
+				return fmt.Errorf("%s has more than %d files", folder, most)
+			}
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			name, err := filepath.Rel(folder, path)
+			files[filepath.ToSlash(name)] = content
+			return err
+		})
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%s has neither catalog/ nor policy/: name the folder that `writ init` made", folder)
+	}
+	return files, nil
+}
+
+// loopEvery is how often what has run out is looked for.
+const loopEvery = time.Second

@@ -1,0 +1,73 @@
+package app
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/store"
+)
+
+// metrics are what /metrics shows. No label holds an identity, a resource or anything an agent chose.
+type metrics struct {
+	registry  *prometheus.Registry
+	decisions *prometheus.CounterVec
+	requests  *prometheus.HistogramVec
+}
+
+func newMetrics(s *store.Store) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "writ_decisions_total", Help: "Recorded decisions by outcome and refusal code.",
+		}, []string{"outcome", "code"}),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "writ_http_request_duration_seconds", Help: "Duration of API requests by route and status.",
+			Buckets: []float64{.0005, .001, .002, .005, .01, .025, .05, .1, .25, 1, 5, 30},
+		}, []string{"route", "status"}),
+	}
+	m.registry.MustRegister(m.decisions, m.requests, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "writ_log_entries", Help: "Size of the evidence log.",
+	}, func() float64 { return float64(s.Size()) }))
+	return m
+}
+
+func (m *metrics) decided(outcome access.Outcome, code access.Code) {
+	m.decisions.WithLabelValues(string(outcome), string(code)).Inc()
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// measure times every request under the route that served it.
+func (m *metrics) measure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		recorder := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(recorder, r)
+		route := r.Pattern
+		if route == "" {
+			route = "none"
+		}
+		m.requests.WithLabelValues(route, strconv.Itoa(recorder.status)).Observe(time.Since(start).Seconds())
+	})
+}
+
+type statusRecorder struct {
+	http.ResponseWriter
+
+	status int
+}
+
+func (r *statusRecorder) WriteHeader(status int) {
+	r.status = status
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the writer beneath.
+func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
