@@ -137,6 +137,7 @@ const (
 	ActActivatePolicy = "activate_policy"
 	ActRevoke         = "revoke"
 	ActSuspend        = "suspend"
+	ActResume         = "resume"
 	ActRead           = "read"
 	ActReadEvidence   = "read_evidence"
 	ActErase          = "erase"

@@ -171,7 +171,7 @@ func (a *App) applySite(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("site: %w", err)
 	}
-	applied, err := a.Control.Apply(ctx, nil, files, "", false)
+	applied, err := a.Control.Apply(ctx, nil, files, nil, false)
 	if err != nil {
 		return fmt.Errorf("site %s:\n%w", a.config.Site, err)
 	}

@@ -2,8 +2,11 @@ package control
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -16,12 +19,23 @@ import (
 	"github.com/writ-project/writ/internal/policy"
 )
 
-// act decides on an administrative act: an action of the same policy as any other. Its answer is recorded whatever it is.
-func (c *Control) act(v View, s *snapshot, caller Caller, name string, resource access.Ref, approval *access.Approval) (*Answer, event.Change, error) {
+// act is an administrative act: an action of the same policy as any other.
+type act struct {
+	name     string
+	resource access.Ref
+	digest   string // of what is applied, so that an approval covers exactly that; empty for acts without content
+	approval string // id of the approval that speaks for it, if any
+}
+
+// act decides on an administrative act. Its answer is recorded whatever it is.
+func (c *Control) act(v View, s *snapshot, caller Caller, a act) (*Answer, event.Change, error) {
 	if refusal := c.limits.allow(caller.Identity, 0, v.Now()); refusal != nil {
 		return nil, event.Change{}, refusal
 	}
-	request := access.Request{Subject: caller.Identity, Action: access.Act(name), Resource: resource, Mode: access.Use}
+	request := access.Request{Subject: caller.Identity, Action: access.Act(a.name), Resource: a.resource, Mode: access.Use}
+	if a.digest != "" && s.bundle != nil && s.bundle.TakesArgument(request.Action, "digest") {
+		request.Args = json.RawMessage(`{"digest":"` + a.digest + `"}`)
+	}
 	if err := s.checkRequest(&request); err != nil {
 		var bad *Invalid
 		if errors.As(err, &bad) && (bad.Kind == UnknownAction || bad.Kind == UnknownResource) {
@@ -30,11 +44,15 @@ func (c *Control) act(v View, s *snapshot, caller Caller, name string, resource 
 		}
 		return nil, event.Change{}, err
 	}
+	approval, err := c.approved(v, a.approval, &request, a.digest != "")
+	if err != nil {
+		return nil, event.Change{}, err
+	}
 	return c.decide(v, s, caller, request, approval)
 }
 
 // approved loads the approval that an act names, if it covers exactly this act of this caller.
-func (c *Control) approved(v View, caller Caller, id, name string, resource access.Ref) (*access.Approval, error) {
+func (c *Control) approved(v View, id string, r *access.Request, hasContent bool) (*access.Approval, error) {
 	if id == "" {
 		return nil, nil
 	}
@@ -44,11 +62,14 @@ func (c *Control) approved(v View, caller Caller, id, name string, resource acce
 	}
 	before, err := v.Input(approval.Decided)
 	if err != nil {
-		return nil, err
+		return nil, notFound(err, "what this approval was asked for has been erased")
 	}
-	r := before.Request
-	if r.Subject != caller.Identity || r.Action != access.Act(name) || r.Resource != resource {
-		return nil, invalid(NotYours, "the approval %q is for another act", id)
+	was := before.Request
+	switch {
+	case hasContent && len(r.Args) == 0:
+		return nil, invalid(WrongState, "declare args: { digest: String } for %s in the policy schema, so that an approval covers exactly what is applied", r.Action)
+	case was.Subject != r.Subject || was.Action != r.Action || was.Resource != r.Resource || string(was.Args) != string(r.Args):
+		return nil, invalid(NotYours, "the approval %q is for something else", id)
 	}
 	if code := approval.Usable(v.Now()); code != "" {
 		return nil, &Refusal{Code: code, Approval: id}
@@ -61,9 +82,9 @@ func (c *Control) SetStatus(ctx context.Context, caller Caller, identity access.
 	if status != access.Active && status != access.Suspended {
 		return nil, invalid(InvalidArgument, "an identity is suspended or made active; the catalog retires it")
 	}
-	run := c.ledger.Update
+	run, name := c.ledger.Update, access.ActResume
 	if status == access.Suspended {
-		run = c.ledger.Revoke
+		run, name = c.ledger.Revoke, access.ActSuspend
 	}
 	var answer *Answer
 	receipt, err := run(ctx, func(v View) (event.Change, error) {
@@ -75,7 +96,7 @@ func (c *Control) SetStatus(ctx context.Context, caller Caller, identity access.
 			return event.Change{}, invalid(UnknownResource, "there is no identity %s in the catalog", identity)
 		}
 		var change event.Change
-		answer, change, err = c.act(v, s, caller, access.ActSuspend, identity, nil)
+		answer, change, err = c.act(v, s, caller, act{name: name, resource: identity})
 		if err != nil || answer.Decided.Outcome != access.Allow || s.statusOf(identity) == status {
 			return change, err
 		}
@@ -113,8 +134,9 @@ func (f Configuration) part(prefix string) map[string][]byte {
 }
 
 // Apply makes a configuration the declared state, as a whole or not at all. With no caller it is the operator's start of
-// the process. Faults of the files are *Invalid with the full list as its cause; then the former state stays active.
-func (c *Control) Apply(ctx context.Context, caller *Caller, files Configuration, approval string, dry bool) (*Applied, error) {
+// the process. approvals holds, by act (apply_catalog, activate_policy), the approval that speaks for it, if policy asked
+// for one before. Faults of the files are *Invalid with the full list as its cause; then the former state stays active.
+func (c *Control) Apply(ctx context.Context, caller *Caller, files Configuration, approvals map[string]string, dry bool) (*Applied, error) {
 	var applied *Applied
 	decide := func(v View) (event.Change, error) {
 		s, err := c.snapshot(v)
@@ -135,7 +157,7 @@ func (c *Control) Apply(ctx context.Context, caller *Caller, files Configuration
 		if dry {
 			return event.Change{}, nil
 		}
-		return c.apply(v, s, caller, plan, approval, applied)
+		return c.apply(v, s, caller, plan, approvals, applied)
 	}
 	if dry {
 		err := c.ledger.Read(ctx, func(v View) error { _, err := decide(v); return err })
@@ -161,6 +183,16 @@ type plan struct {
 	bundle    *policy.Bundle
 	archive   []byte
 	newBundle bool
+}
+
+// catalogDigest names what the plan changes in the catalog.
+func (p *plan) catalogDigest() string {
+	hash := sha256.New()
+	for _, change := range p.changes {
+		fmt.Fprintf(hash, "%s %q %q %d ", change.Op, change.Kind, change.Name, len(change.New))
+		hash.Write(change.New)
+	}
+	return "sha256:" + hex.EncodeToString(hash.Sum(nil))
 }
 
 func (s *snapshot) plan(files Configuration) (*plan, error) {
@@ -214,18 +246,14 @@ func (p *plan) checkAttributes(index *access.Index) error {
 	return nil
 }
 
-func (c *Control) apply(v View, s *snapshot, caller *Caller, p *plan, approvalID string, applied *Applied) (event.Change, error) {
+func (c *Control) apply(v View, s *snapshot, caller *Caller, p *plan, approvals map[string]string, applied *Applied) (event.Change, error) {
 	var change event.Change
 	by := event.By{Kind: event.ByStartup}
-	decideOn := func(name string) (bool, error) {
+	decideOn := func(name, digest string) (bool, error) {
 		if caller == nil {
 			return true, nil
 		}
-		approval, err := c.approved(v, *caller, approvalID, name, access.Installation())
-		if err != nil {
-			return false, err
-		}
-		answer, decided, err := c.act(v, s, *caller, name, access.Installation(), approval)
+		answer, decided, err := c.act(v, s, *caller, act{name: name, resource: access.Installation(), digest: digest, approval: approvals[name]})
 		if err != nil {
 			return false, err
 		}
@@ -236,14 +264,14 @@ func (c *Control) apply(v View, s *snapshot, caller *Caller, p *plan, approvalID
 	}
 	var effects []event.Draft
 	if len(p.changes) > 0 {
-		allowed, err := decideOn(access.ActApplyCatalog)
+		allowed, err := decideOn(access.ActApplyCatalog, p.catalogDigest())
 		if err != nil || !allowed {
 			return change, err
 		}
 		effects = append(effects, catalogDrafts(v, p.changes, by)...)
 	}
 	if p.newBundle {
-		allowed, err := decideOn(access.ActActivatePolicy)
+		allowed, err := decideOn(access.ActActivatePolicy, p.bundle.Hash())
 		if err != nil || !allowed {
 			return change, err
 		}
@@ -354,6 +382,14 @@ func (s *snapshot) factDrafts(v View, caller Caller, observedAt time.Time, told 
 			continue
 		}
 		seen[ref] = true
+		known, err := v.Fact(ref)
+		if err == nil && observedAt.Before(known.ObservedAt) {
+			fault(StaleFact, invalid(StaleFact, "%s: something newer is known, observed at %s", ref, known.ObservedAt.Format(time.RFC3339)))
+			continue
+		}
+		if err := ignoreNotFound(err); err != nil {
+			return nil, 0, err
+		}
 		if !t.Gone {
 			if err := s.checkFact(t.Entity); err != nil {
 				fault(InvalidArgument, err)
@@ -462,8 +498,8 @@ func (c *Control) MayReadEvidence(ctx context.Context, caller Caller) error {
 	return c.mayReadAs(ctx, caller, access.ActReadEvidence, access.Installation())
 }
 
-func (c *Control) mayReadAs(ctx context.Context, caller Caller, act string, about access.Ref) error {
-	key := readKey{caller.Identity, access.Act(act), about}
+func (c *Control) mayReadAs(ctx context.Context, caller Caller, name string, about access.Ref) error {
+	key := readKey{caller.Identity, access.Act(name), about}
 	known := false
 	err := c.ledger.Read(ctx, func(v View) error {
 		s, err := c.snapshot(v)
@@ -488,7 +524,7 @@ func (c *Control) mayReadAs(ctx context.Context, caller Caller, act string, abou
 			return event.Change{}, err
 		}
 		var change event.Change
-		answer, change, err = c.act(v, s, caller, act, about, nil)
+		answer, change, err = c.act(v, s, caller, act{name: name, resource: about})
 		if err != nil {
 			return change, err
 		}

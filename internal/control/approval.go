@@ -96,9 +96,12 @@ func approvalTaskOpened(v View, id string) int64 {
 // ReadApproval reads a question, for its subject, those who may answer it, and whoever may read about the subject. With a
 // wait it returns when the answer changes, or after that time as it stands.
 func (c *Control) ReadApproval(ctx context.Context, caller Caller, id string, wait time.Duration) (*Card, error) {
-	changed := c.changed.wait(id)
 	card, err := c.readApproval(ctx, caller, id)
 	if err != nil || wait <= 0 || card.Approval.Status != access.ApprovalPending {
+		return card, err
+	}
+	changed := c.changed.wait(id) // only of what exists; and then look again, for it may have changed in between
+	if card, err = c.readApproval(ctx, caller, id); err != nil || card.Approval.Status != access.ApprovalPending {
 		return card, err
 	}
 	timer := time.NewTimer(wait)

@@ -177,7 +177,7 @@ func TestABrokenConfigurationChangesNothing(t *testing.T) {
 	files := site(t)
 	files["policy/access/support.cedar"] = []byte(strings.Replace(string(files["policy/access/support.cedar"]), "@because", "@becuase", 1))
 	files["catalog/people.yaml"] = []byte(strings.Replace(string(files["catalog/people.yaml"]), `Human::"alice"`, `Human::"alcie"`, 1))
-	if _, err := w.Apply(t.Context(), nil, files, "", false); kind(t, err) != control.InvalidConfiguration {
+	if _, err := w.Apply(t.Context(), nil, files, nil, false); kind(t, err) != control.InvalidConfiguration {
 		t.Fatal(err)
 	}
 	if w.open(support, "support") == "" {
@@ -209,6 +209,27 @@ func TestWhyShowsTheDecisionBehindEachAccess(t *testing.T) {
 	}
 	if _, err := w.Why(t.Context(), report, support.Identity, time.Time{}); code(t, err) != access.CodeNotPermitted {
 		t.Error("another agent may look")
+	}
+	w.sound()
+}
+
+func TestErasedValuesLeaveTheLogWhole(t *testing.T) {
+	w := newWorld(t)
+	w.tell("o-1", "delivered", 120)
+	task := w.open(support, "support")
+	answer := w.ask(task, 40)
+	refused, err := w.Erase(t.Context(), dana, answer.Evidence, []string{"input"}, "")
+	check(t, err)
+	if refused.Refusal() == nil {
+		t.Error("erased without the right")
+	}
+	done, err := w.Erase(t.Context(), sam, answer.Evidence, []string{"input"}, "asked for by the customer")
+	check(t, err)
+	if refusal := done.Refusal(); refusal != nil {
+		t.Fatal(refusal)
+	}
+	if _, err := w.ReadGrant(t.Context(), support, answer.Grant.ID); err == nil {
+		t.Error("a grant that nobody knows the purpose of can still be read as one's own")
 	}
 	w.sound()
 }

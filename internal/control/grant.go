@@ -280,7 +280,7 @@ func (c *Control) revoke(ctx context.Context, caller Caller, reason string, find
 			return event.Change{Drafts: withReason(drafts, reason)}, nil
 		}
 		var change event.Change
-		answer, change, err = c.act(v, s, caller, access.ActRevoke, subject, nil)
+		answer, change, err = c.act(v, s, caller, act{name: access.ActRevoke, resource: subject})
 		if err == nil && answer.Decided.Outcome == access.Allow {
 			change.Drafts = append(change.Drafts, withReason(end(event.By{Kind: event.ByDecision, Decision: answer.ID}), reason)...)
 		}

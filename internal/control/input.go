@@ -25,8 +25,24 @@ func (c *Control) input(v View, s *snapshot, request access.Request) (*access.In
 		return nil, err
 	}
 	entities, err := s.entities(v, &in.Request)
+	if err != nil {
+		return nil, err
+	}
 	in.Facts.Entities = entities
-	return in, err
+	return in, s.known(v, in)
+}
+
+// known tells a resource that nobody ever heard of from one whose facts are missing or stale, which is for policy to refuse.
+func (s *snapshot) known(v View, in *access.Input) error {
+	resource := in.Request.Resource
+	if s.index.Has(resource) {
+		return nil
+	}
+	_, err := v.Fact(resource)
+	if errors.Is(err, access.ErrNotFound) {
+		return invalid(UnknownResource, "there is no resource %s: neither the catalog nor a fact source has told of it", resource)
+	}
+	return err
 }
 
 // standing loads where the parties of the request stand.

@@ -17,6 +17,7 @@ type Limits struct {
 }
 
 const (
+	entrySize       = 1 << 10 // about what an entry costs besides its values
 	defaultRate     = 200
 	defaultBurst    = 400
 	defaultEvidence = 256 << 20
@@ -56,7 +57,7 @@ func (l *limiter) allow(identity access.Ref, size int, now time.Time) *Refusal {
 	switch {
 	case !b.requests.AllowN(now, 1):
 		return &Refusal{Code: access.CodeLimitExceeded, Detail: "too many requests of this identity"}
-	case !b.bytes.AllowN(now, size):
+	case !b.bytes.AllowN(now, size+entrySize):
 		return &Refusal{Code: access.CodeLimitExceeded, Detail: "too much evidence of this identity in an hour"}
 	default:
 		return nil

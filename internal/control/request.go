@@ -101,6 +101,12 @@ func (c *Control) Request(ctx context.Context, caller Caller, ask Ask) (*Answer,
 		if refusal := c.limits.allow(caller.Identity, len(ask.Args), v.Now()); refusal != nil {
 			return event.Change{}, refusal
 		}
+		if ask.Parent != "" {
+			// Asking under somebody else's grant is for its holder to offer.
+			if _, err := ownGrant(v, Caller{Identity: ask.Subject}, ask.Parent); err != nil {
+				return event.Change{}, err
+			}
+		}
 		request, err := s.request(caller, ask)
 		if err != nil {
 			return event.Change{}, err
@@ -169,7 +175,10 @@ func (c *Control) conclude(v View, s *snapshot, caller Caller, in *access.Input,
 	decided, limit := access.Settle(in, decided)
 	answer := &Answer{ID: c.newID(), Decided: decided}
 	made := c.draft(s, caller, in, answer)
-	drafts := []event.Draft{{Event: made, Task: in.Request.Task}}
+	drafts := []event.Draft{{Event: made}}
+	if task := in.Standing.Task; task != nil && task.Status != access.TaskSealed { // nothing comes after a seal
+		drafts[0].Task = task.ID
+	}
 	switch decided.Outcome {
 	case access.Allow:
 		if approval != nil {

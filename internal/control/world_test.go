@@ -23,7 +23,7 @@ import (
 type world struct {
 	*control.Control
 
-	t     *testing.T
+	t     testing.TB
 	store *store.Store
 	path  string
 	key   string
@@ -35,7 +35,6 @@ var (
 	support = control.Caller{Identity: access.MustRef(`Agent::"support-bot"`)}
 	report  = control.Caller{Identity: access.MustRef(`Agent::"report-bot"`)}
 	orders  = control.Caller{Identity: access.MustRef(`Workload::"order-system"`)}
-	alice   = control.Caller{Identity: access.MustRef(`Human::"alice"`)}
 	bob     = control.Caller{Identity: access.MustRef(`Human::"bob"`)}
 	dana    = control.Caller{Identity: access.MustRef(`Human::"dana"`)}
 	sam     = control.Caller{Identity: access.MustRef(`Human::"sam"`)}
@@ -44,7 +43,7 @@ var (
 	order1 = access.MustRef(`Order::"o-1"`)
 )
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, path: filepath.Join(t.TempDir(), "writ.db"), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	secret, public, err := evidence.GenerateKey("test.example/log", rand.Reader)
@@ -58,12 +57,12 @@ func newWorld(t *testing.T) *world {
 	check(t, err)
 	t.Cleanup(func() { check(t, w.store.Close()) })
 	w.Control = control.New(control.Options{Ledger: ledger{w.store}, Issuer: tokens{}, Engine: "test", NewID: w.newID})
-	_, err = w.Apply(t.Context(), nil, site(t), "", false)
+	_, err = w.Apply(t.Context(), nil, site(t), nil, false)
 	check(t, err)
 	return w
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +74,7 @@ func (w *world) newID() string {
 	return fmt.Sprintf("%08d", w.ids)
 }
 
-func site(t *testing.T) control.Configuration {
+func site(t testing.TB) control.Configuration {
 	t.Helper()
 	files := control.Configuration{}
 	check(t, fs.WalkDir(starter.Files, ".", func(path string, entry fs.DirEntry, err error) error {

@@ -433,3 +433,38 @@ func TestEmptyBundleDeniesEverything(t *testing.T) {
 	b := mustLoad(t, src, shopCatalog())
 	wantDecided(t, b, refund(b, `{"amount":1}`), "deny not_permitted")
 }
+
+func TestLongProblemIsCut(t *testing.T) {
+	b := shopWith(t, permitAll+forbid("f", `principal is Agent, action, resource`, `principal.owner has level`))
+	long := strings.Repeat("ü", 900)
+	in := refund(b, `{"amount":1}`, with(entity(`Agent::"refund-bot"`, `{"owner":"`+long+`"}`, `Team::"bots"`)))
+	if got := b.Decide(in).Problem; len(got) > 1010 || !strings.HasPrefix(got, `Human::"üü`) || !strings.HasSuffix(got, "ü…") {
+		t.Errorf("the problem is %d bytes: %s", len(got), got)
+	}
+}
+
+func TestNeedsStopsAtTheLimit(t *testing.T) {
+	b := shop(t)
+	have := map[access.Ref]*access.Entity{}
+	in := refund(b, `{"amount":1}`)
+	for i := range MaxEntities + 1 {
+		have[access.Ref{Type: "Team", ID: itoa(i)}] = nil
+	}
+	if got := b.Needs(&in.Request, have); len(got) != 0 {
+		t.Errorf("needs %v beyond the limit", got)
+	}
+}
+
+// Of a record that Writ fills, a schema may declare the part that policies need.
+func TestPartOfAStandardRecord(t *testing.T) {
+	schema := `entity Agent; entity Thing; action look appliesTo { principal: Agent, resource: Thing, context: {
+		chain: { depth: Long }, labels: { task: Set<String> }, precedent?: { denials: Long }, task: { "type"?: String } } };`
+	b := mustLoad(t, Source{schemaFile: []byte(schema), "access/a.cedar": []byte(permitAll + forbid("f", "principal, action, resource",
+		`context.chain == {depth: 1} && context.labels == {task: ["x"]} && context.task has type && context.task.type == "t"`))}, AnyCatalog())
+	in := lookAt(b, ``)
+	in.Facts = access.Facts{
+		Entities: []access.Entity{entity(`Agent::"a"`, ``), entity(`Thing::"x"`, ``)}, Task: &access.TaskFacts{Type: "t", Age: 5},
+		Chain: access.ChainFacts{Depth: 1, Root: "r"}, Labels: access.Labels{Task: []string{"x"}, Chain: []string{"y"}},
+	}
+	wantDecided(t, b, in, "deny forbidden f")
+}

@@ -65,3 +65,9 @@ type anyCatalog struct{}
 
 func (anyCatalog) Has(access.Ref) bool  { return true }
 func (anyCatalog) External(string) bool { return true }
+
+// TakesArgument reports whether the schema declares the argument for the action.
+func (b *Bundle) TakesArgument(action access.Ref, name string) bool {
+	a := b.schema.actions[action]
+	return a != nil && a.context != nil && a.args().get(name) != nil
+}

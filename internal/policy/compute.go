@@ -49,8 +49,9 @@ func (in *inputs) root(from origin) (tree, *shape, error) {
 	case fromPrincipal:
 		ref = in.request.Principal
 		if ref.IsZero() {
-			return tree{}, nil, fmt.Errorf("the request has no principal")
+			return tree{}, nil, errors.New("the request has no principal")
 		}
+	case fromResource, fromElement:
 	}
 	n, ok := in.facts.want(ref)
 	if !ok {
@@ -65,9 +66,9 @@ func (in *inputs) id(from origin) string {
 		return in.request.Subject.ID
 	case fromPrincipal:
 		return in.request.Principal.ID
-	default:
-		return in.request.Resource.ID
+	case fromResource, fromArgs, fromElement:
 	}
+	return in.request.Resource.ID
 }
 
 // collect lists the values that a path yields, in the order of the lists it goes through.
@@ -222,8 +223,12 @@ func (in *inputs) apply(r *rule) (types.Value, error) {
 		if len(values) > 1 {
 			return nil, fmt.Errorf("get: the path yields %d values, not one", len(values))
 		}
+		return r.pick(values)
+	case opMin, opMax:
+		return r.pick(values)
+	default:
+		return nil, fmt.Errorf("unknown operator %s", r.op)
 	}
-	return r.pick(values)
 }
 
 func (r *rule) count(values []types.Value) types.Value {
@@ -236,13 +241,19 @@ func (r *rule) count(values []types.Value) types.Value {
 	return n
 }
 
-func sum(values []types.Value) (types.Value, error) {
+// long64 is a value whose type was checked when the bundle was loaded.
+func long64(value types.Value) types.Long {
+	n, _ := value.(types.Long)
+	return n
+}
+
+func sum(values []types.Value) (types.Long, error) {
 	var total types.Long
 	for _, value := range values {
-		n := value.(types.Long) // the rule's type was checked when it was loaded
+		n := long64(value)
 		next := total + n
 		if (next > total) != (n > 0) {
-			return nil, fmt.Errorf("the sum is beyond 64 bits")
+			return 0, errors.New("the sum is beyond 64 bits")
 		}
 		total = next
 	}
@@ -258,11 +269,8 @@ func (r *rule) pick(values []types.Value) (types.Value, error) {
 		return r.other, nil
 	}
 	best := values[0]
-	if r.op == opGet {
-		return best, nil
-	}
 	for _, value := range values[1:] {
-		if a, b := value.(types.Long), best.(types.Long); r.op == opMin && a < b || r.op == opMax && a > b {
+		if a, b := long64(value), long64(best); r.op == opMin && a < b || r.op == opMax && a > b {
 			best = value
 		}
 	}
@@ -298,14 +306,14 @@ func (in *inputs) amounts() ([]int64, error) {
 		if err != nil {
 			return nil, fmt.Errorf("counter %s: %w", c.name, err)
 		}
-		if slices.ContainsFunc(values, func(v types.Value) bool { return v.(types.Long) < 0 }) {
+		if slices.ContainsFunc(values, func(v types.Value) bool { return long64(v) < 0 }) {
 			return nil, fmt.Errorf("counter %s: an amount below zero would lower the sum", c.name)
 		}
 		total, err := sum(values)
 		if err != nil {
 			return nil, fmt.Errorf("counter %s: %w", c.name, err)
 		}
-		out[i] = int64(total.(types.Long))
+		out[i] = int64(total)
 	}
 	return out, nil
 }

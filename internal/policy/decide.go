@@ -87,8 +87,8 @@ func (d *decision) context(args tree) (types.RecordMap, json.RawMessage, error) 
 	if err == nil {
 		_, err = from.amounts()
 	}
-	if err == nil {
-		err = d.facts.problem()
+	if problem := d.facts.problem(); problem != nil {
+		err = problem // what lies behind the other
 	}
 	if err != nil {
 		return nil, nil, err
@@ -157,6 +157,7 @@ func (d *decision) candidates(subject, resource []types.EntityUID) []*policy {
 
 // byClass parts candidates by what they do. A permit past its end is none.
 func (d *decision) byClass(candidates []*policy) (risks, permits, forbids batch) {
+	permits, forbids = make(batch, 0, len(candidates)), make(batch, 0, len(candidates))
 	for _, p := range candidates {
 		switch p.class {
 		case classRisk:
@@ -213,7 +214,7 @@ func (d *decision) matching(policies batch, context types.Record) (batch, error)
 	if err := d.facts.problem(); err != nil {
 		return nil, err
 	}
-	var out batch
+	out := make(batch, 0, len(diagnostic.Reasons))
 	for _, reason := range diagnostic.Reasons {
 		out = append(out, d.bundle.byID[string(reason.PolicyID)])
 	}

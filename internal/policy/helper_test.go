@@ -173,14 +173,6 @@ func with(e access.Entity) func(*access.Input) {
 	}
 }
 
-func ids(policies []access.Policy) []string {
-	out := []string{}
-	for _, p := range policies {
-		out = append(out, p.ID)
-	}
-	return out
-}
-
 // summary is what most tests compare: outcome, code and the policies.
 func summary(d access.Decided) string {
 	out := string(d.Outcome)

@@ -119,7 +119,8 @@ func buildIndex(policies []*policy, actions []*action) {
 
 // candidates are the policies that a request could match, in the order of their ids.
 func (a *action) candidates(principal, resource []types.EntityUID) []*policy {
-	var out []*policy
+	const usual = 32
+	out := make([]*policy, 0, usual)
 	for _, t := range a.tables {
 		out = append(out, t[key{}]...)
 		out = append(out, t[key{rolePrincipalType, types.EntityUID{Type: principal[0].Type}}]...)

@@ -100,7 +100,7 @@ func (c *checker) can(node ast.IsNode, s setting) may {
 	case ast.NodeTypeEquals:
 		return c.canEqual(n.BinaryNode, n, s)
 	case ast.NodeTypeNotEquals:
-		out := c.canEqual(n.BinaryNode, ast.NodeTypeEquals{BinaryNode: n.BinaryNode}, s)
+		out := c.canEqual(n.BinaryNode, ast.NodeTypeEquals(n), s)
 		return may{out.fail, out.hold}
 	default:
 		return constant(n)
@@ -152,8 +152,19 @@ func (c *checker) canIn(left, right ast.IsNode, s setting) may {
 	return exactly(false)
 }
 
-// targetTypes is the type of entity that the right side of `in` stands for, if it can be told.
+// targetTypes are the types of entity that the right side of `in` stands for, or nil if they cannot be told.
 func (c *checker) targetTypes(node ast.IsNode, s setting) []string {
+	if set, ok := node.(ast.NodeTypeSet); ok {
+		var out []string
+		for _, element := range set.Elements {
+			one := c.targetTypes(element, s)
+			if one == nil {
+				return nil
+			}
+			out = append(out, one...)
+		}
+		return out
+	}
 	t := c.shapeOf(node, s)
 	if t != nil && t.kind == kindSet {
 		t = t.elem

@@ -137,9 +137,9 @@ func putIn(inside string) part {
 			return part{value: true, origin: first, id: true}
 		}
 		return part{value: true, origin: first, names: names[1:]}
-	default:
-		return part{value: true, names: names}
+	case fromElement:
 	}
+	return part{value: true, names: names}
 }
 
 // typer finds the types along a path for one action.
@@ -161,7 +161,7 @@ func (t typer) roots(from origin) ([]*shape, error) {
 		names = t.action.resources
 	case fromSubject:
 		names = t.action.principals
-	default:
+	case fromPrincipal, fromElement:
 		names = []string{access.TypeHuman}
 	}
 	var out []*shape

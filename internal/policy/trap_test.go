@@ -66,12 +66,22 @@ func TestTrap_AbsentEntityOnTheLeftOfIn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := shopWith(t, permitAll+forbid("no-payments", `principal is Agent, action == Action::"refund", resource`, when))
 			owned := with(entity(`Agent::"refund-bot"`, `{"owner":"bob"}`, `Team::"bots"`))
-			human := func(in *access.Input) { in.Request.Principal = access.MustRef(`Human::"bob"`) }
+			human := func(in *access.Input) {
+				if name == "through the context" {
+					in.Request.Principal = access.MustRef(`Human::"bob"`)
+				}
+			}
 			in := refund(b, `{"amount":1}`, owned, human)
 			wantDecided(t, b, in, "deny forbidden no-payments")
 			wantProblem(t, b, refund(b, `{"amount":1}`, owned, human, without(`Human::"bob"`)), `Human::"bob" is not known`)
 		})
 	}
+}
+
+// What no policy that could match looks at need not be there.
+func TestAbsentEntityThatNothingLooksAt(t *testing.T) {
+	b := shopWith(t, permitAll)
+	wantDecided(t, b, refund(b, `{"amount":1}`, without(`Human::"ann"`), without(`Customer::"c-1"`)), "allow all large-refunds small-refunds")
 }
 
 // Cedar's validator takes any id for an entity.
@@ -132,6 +142,7 @@ func TestTrap_NumbersInArguments(t *testing.T) {
 	for _, number := range []string{"1.0", "1e2", "1E0", "9223372036854775808", "-9223372036854775809", "null", `"1"`, "true", "[1]", "{}", "NaN", "01", "+1"} {
 		wantProblem(t, b, refund(b, `{"amount":`+number+`}`), "args")
 	}
+	wantProblem(t, b, refund(b, `{"amount":9223372036854775808}`), "want Long, got a number beyond 64 bits")
 	wantDecided(t, b, refund(b, `{"amount":-0}`), "allow large-refunds small-refunds")
 }
 
@@ -207,7 +218,7 @@ func TestTrap_TypoInAnnotation(t *testing.T) {
 	for annotation, want := range map[string]string{
 		`@max_tll("1m")`:       "@max_tll is unknown, perhaps @max_ttl",
 		`@Approval("confirm")`: "@Approval is unknown, perhaps @approval",
-		`@aproval("confirm")`:  "@aproval is unknown, perhaps @approval",
+		`@approvel("confirm")`: "@approvel is unknown, perhaps @approval",
 		`@ID("x")`:             "@ID is unknown, perhaps @id",
 		`@note("x")`:           "@note is unknown: the annotations are approval, because, control",
 	} {

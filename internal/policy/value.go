@@ -112,15 +112,14 @@ func (r reader) value(s *shape) (tree, error) {
 	if err != nil {
 		return tree{}, err
 	}
-	switch s.kind {
-	case kindRecord:
+	if s.kind == kindRecord {
 		return r.record(s, token)
-	case kindSet:
-		return r.list(s, token)
-	default:
-		value, err := scalar(s, token)
-		return tree{value: value}, err
 	}
+	if s.kind == kindSet {
+		return r.list(s, token)
+	}
+	value, err := scalar(s, token)
+	return tree{value: value}, err
 }
 
 func (r reader) record(s *shape, token jsontext.Token) (tree, error) {
@@ -228,10 +227,10 @@ func text(s *shape, text string) (types.Value, error) {
 		value, err = types.ParseDecimal(text)
 	case kindIPAddr:
 		value, err = types.ParseIPAddr(text)
-	default:
+	case kindLong, kindBool, kindSet, kindRecord:
 		return nil, &ValueError{"", s.String(), "a string"}
 	}
-	if err != nil {
+	if err != nil || value == nil {
 		return nil, &ValueError{"", s.String() + " in Cedar's syntax", "another string"}
 	}
 	return value, nil
@@ -257,21 +256,9 @@ func article(noun string) string {
 }
 
 func unfit(s *shape, token jsontext.Token) error {
-	var got string
-	switch token.Kind() {
-	case 'n':
-		got = "null"
-	case 't', 'f':
-		got = "a boolean"
-	case '"':
-		got = "a string"
-	case '0':
-		got = "a number"
-	case '[':
-		got = "a list"
-	default:
-		got = "an object"
-	}
+	got := map[jsontext.Kind]string{
+		'n': "null", 't': "a boolean", 'f': "a boolean", '"': "a string", '0': "a number", '[': "a list", '{': "an object",
+	}[token.Kind()]
 	return &ValueError{"", s.String(), got}
 }
 

@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,16 +13,15 @@ import (
 	"strconv"
 
 	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/access/event"
 )
 
 // apply appends the drafts of a change to the log and projects each into the tables.
 func (tx *transaction) apply(change event.Change) (event.Receipt, error) {
 	receipt := event.Receipt{Time: tx.now, Indexes: make([]int64, 0, len(change.Drafts))}
-	if b := change.Bundle; b != nil {
-		if err := tx.on.exec(tx.ctx, `INSERT INTO bundles (hash, content) VALUES ($1, $2) ON CONFLICT DO NOTHING`, b.Hash, b.Content); err != nil {
-			return receipt, err
-		}
+	if err := tx.keepBundle(change.Bundle); err != nil {
+		return receipt, err
 	}
 	for i := range change.Drafts {
 		index, err := tx.append(&change.Drafts[i])
@@ -29,15 +30,36 @@ func (tx *transaction) apply(change event.Change) (event.Receipt, error) {
 		}
 		receipt.Indexes = append(receipt.Indexes, index)
 	}
-	if r := change.Remember; r != nil {
-		err := tx.on.exec(tx.ctx, `INSERT INTO idempotency (subject, key, digest, result, expires) VALUES ($1, $2, $3, $4, $5)
-			ON CONFLICT (subject, key) DO UPDATE SET digest = excluded.digest, result = excluded.result, expires = excluded.expires`,
-			string(r.Subject), r.Key, r.Digest, r.Result, micros(r.Expires))
-		if err != nil {
-			return receipt, err
-		}
+	return receipt, tx.remember(change.Remember)
+}
+
+// keepBundle stores the content of a bundle under its hash. One that is not its hash would look like tampering later.
+func (tx *transaction) keepBundle(b *event.Bundle) error {
+	if b == nil {
+		return nil
 	}
-	return receipt, nil
+	if want := bundleHash(b.Content); want != b.Hash {
+		return fmt.Errorf("the bundle %s has the hash %s", b.Hash, want)
+	}
+	return tx.on.exec(tx.ctx, `INSERT INTO bundles (hash, content) VALUES ($1, $2) ON CONFLICT DO NOTHING`, b.Hash, b.Content)
+}
+
+func bundleHash(content []byte) string {
+	sum := sha256.Sum256(content)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// remember notes what an idempotency key stands for, and forgets those that have run out.
+func (tx *transaction) remember(r *event.Remember) error {
+	if r == nil {
+		return nil
+	}
+	if err := tx.on.exec(tx.ctx, `DELETE FROM idempotency WHERE expires <= $1`, micros(tx.now)); err != nil {
+		return err
+	}
+	return tx.on.exec(tx.ctx, `INSERT INTO idempotency (subject, key, digest, result, expires, version) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (subject, key) DO UPDATE SET digest = excluded.digest, result = excluded.result, expires = excluded.expires, version = excluded.version`,
+		string(r.Subject), r.Key, r.Digest, r.Result, micros(r.Expires), tx.tree.Size())
 }
 
 // append writes one entry, what lies beside it, the tiles it fills, and its effect on the state.
@@ -57,6 +79,11 @@ func (tx *transaction) append(draft *event.Draft) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	// What is projected is what was written, as whoever replays the log will read it.
+	written, known, err := event.Decode(entry.Type, entry.Data)
+	if err != nil || !known {
+		return 0, fmt.Errorf("the entry could not be read again: %w", err)
+	}
 	if err := tx.on.exec(tx.ctx, `INSERT INTO entries (idx, body) VALUES ($1, $2)`, index, raw); err != nil {
 		return 0, err
 	}
@@ -65,13 +92,46 @@ func (tx *transaction) append(draft *event.Draft) (int64, error) {
 			return 0, err
 		}
 	}
-	if erased, ok := draft.Event.(*event.ValueErased); ok {
-		if err := tx.erase(erased); err != nil {
-			return 0, err
-		}
+	if err := tx.beside(written); err != nil {
+		return 0, err
 	}
 	p := projection{ctx: tx.ctx, on: tx.on, index: index, at: tx.now, task: draft.Task}
-	return index, p.project(draft.Event)
+	return index, p.project(written)
+}
+
+// beside does what an entry says of the values beside the log, and refuses one that could never be verified.
+func (tx *transaction) beside(e event.Event) error {
+	switch e := e.(type) {
+	case *event.ValueErased:
+		return tx.erase(e)
+	case *event.PolicyActivated:
+		var found int64
+		err := tx.on.row(tx.ctx, `SELECT 1 FROM bundles WHERE hash = $1`, []any{e.Bundle}, &found)
+		if errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("%w: nobody has stored the bundle %s", access.ErrNotFound, e.Bundle)
+		}
+		return err
+	default:
+		return nil
+	}
+}
+
+// erase removes values that lie beside an entry; the entry that says so is written in the same transaction.
+func (tx *transaction) erase(e *event.ValueErased) error {
+	for _, slot := range e.Slots {
+		var found int64
+		err := tx.on.row(tx.ctx, `SELECT 1 FROM disclosures WHERE idx = $1 AND slot = $2`, []any{e.Index, slot}, &found)
+		if errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("%w: there is no value %q beside entry %d that could be erased", access.ErrNotFound, slot, e.Index)
+		}
+		if err != nil {
+			return err
+		}
+		if err := tx.on.exec(tx.ctx, `DELETE FROM disclosures WHERE idx = $1 AND slot = $2`, e.Index, slot); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // number is the place of the next entry among those of its task.
@@ -92,6 +152,9 @@ func (tx *transaction) data(index int64, draft *event.Draft) (json.RawMessage, e
 	data, err := json.Marshal(draft.Event)
 	if err != nil || len(draft.Values) == 0 {
 		return data, err
+	}
+	if len(draft.Values) > evidence.MaxCommitments {
+		return nil, fmt.Errorf("%w: %d values beside one entry, the limit is %d", evidence.ErrTooLarge, len(draft.Values), evidence.MaxCommitments)
 	}
 	slots := make([]string, 0, len(draft.Values))
 	for slot := range draft.Values {
@@ -122,8 +185,11 @@ func (tx *transaction) data(index int64, draft *event.Draft) (json.RawMessage, e
 	return append(data, "}}"...), nil
 }
 
-// moveHead signs the tree as it is now and writes it as the head.
+// moveHead signs the tree as it is now and writes it as the head, if it has grown.
 func (tx *transaction) moveHead() (*head, error) {
+	if last := tx.store.head.Load(); last.size == tx.tree.Size() {
+		return last, nil
+	}
 	signed, err := evidence.Checkpoint{Origin: tx.store.Origin(), Size: tx.tree.Size(), Root: tx.tree.Root()}.Sign(tx.store.opts.Signer)
 	if err != nil {
 		return nil, err
@@ -143,6 +209,9 @@ type tileReader struct {
 func (r tileReader) ReadTile(level int, index int64) ([]byte, error) {
 	var data []byte
 	err := r.on.row(r.ctx, `SELECT data FROM tiles WHERE level = $1 AND n = $2`, []any{level, index}, &data)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fmt.Errorf("%w (it is missing)", ErrForked)
+	}
 	return data, err
 }
 

@@ -1,14 +1,15 @@
 package store
 
 import (
-	"github.com/writ-project/writ/internal/access"
-
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/access/event"
 )
 
@@ -24,8 +25,14 @@ type operation struct {
 	decide func(*View) (event.Change, error)
 	change event.Change
 	reads  []read
+	again  bool // decided inside a transaction that was undone: what it saw there may never come to be
 	urgent bool // may use the reserve: it takes access away
 	done   chan result
+}
+
+// fail tells the caller that nothing of the operation was recorded.
+func (op *operation) fail(err error) {
+	op.done <- result{err: unavailable(err)}
 }
 
 type result struct {
@@ -37,6 +44,8 @@ type result struct {
 // an error the change is durable. decide must be a pure function of what it reads through the View; if something it
 // read was changed by somebody else before the commit, it runs again, inside the transaction, so it may run twice and
 // what it does outside the View must not matter. An error of decide is returned as it is, and nothing is recorded.
+// A context that ends while the change waits keeps it from being recorded if it is not too late; the answer always says
+// what happened, so Update may return a little after the context's end.
 func (s *Store) Update(ctx context.Context, decide func(*View) (event.Change, error)) (event.Receipt, error) {
 	return s.update(ctx, decide, false)
 }
@@ -65,16 +74,39 @@ func (s *Store) enqueue(op *operation) (event.Receipt, error) {
 		return event.Receipt{}, fmt.Errorf("%w: shutting down", access.ErrUnavailable)
 	default:
 	}
-	select {
-	case s.queue <- op:
-	default:
-		return event.Receipt{}, fmt.Errorf("%w: too many requests wait for a commit", access.ErrUnavailable)
+	if err := s.offer(op); err != nil {
+		return event.Receipt{}, err
 	}
 	select {
 	case got := <-op.done:
 		return got.receipt, got.err
 	case <-s.stopped:
+	}
+	select {
+	case got := <-op.done: // the last batch has told its callers before it stopped
+		return got.receipt, got.err
+	default:
 		return event.Receipt{}, fmt.Errorf("%w: shutting down", access.ErrUnavailable)
+	}
+}
+
+// offer puts an operation into the queue. When that is full, requests are refused at once, and what takes access away waits.
+func (s *Store) offer(op *operation) error {
+	select {
+	case s.queue <- op:
+		return nil
+	default:
+	}
+	if !op.urgent {
+		return fmt.Errorf("%w: too many requests wait for a commit", access.ErrUnavailable)
+	}
+	select {
+	case s.queue <- op:
+		return nil
+	case <-op.ctx.Done():
+		return unavailable(op.ctx.Err())
+	case <-s.closing:
+		return fmt.Errorf("%w: shutting down", access.ErrUnavailable)
 	}
 }
 
@@ -124,24 +156,53 @@ func (s *Store) gather(first *operation, last int) []*operation {
 	return batch
 }
 
-// commit records a batch under one flush. If the batch cannot be written, each operation is tried by itself, so that
-// none fails for another's sake; a revocation that finds the disk full is tried again on the reserve.
+// failure is the error of one operation in a batch.
+type failure struct {
+	op  int
+	err error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// commit records a batch under one flush. An operation that cannot be recorded is answered, and the others are tried
+// without it, so that none fails for another's sake. When the space runs out each is tried by itself, and what takes
+// access away once more on the reserve. What fails for all, such as a locked database, is answered to all at once.
 func (s *Store) commit(batch []*operation) {
 	results, err := s.write(batch)
+	var failed *failure
 	switch {
 	case err == nil:
 		for i, op := range batch {
 			op.done <- results[i]
 		}
+	case isFull(err):
+		s.commitFull(batch, err)
+	case errors.As(err, &failed):
+		s.opts.Log.Error("an operation cannot be recorded", "error", err)
+		batch[failed.op].fail(failed.err)
+		if rest := slices.Delete(batch, failed.op, failed.op+1); len(rest) > 0 {
+			s.commit(rest)
+		}
+	default:
+		s.opts.Log.Error("commit failed", "error", err)
+		for _, op := range batch {
+			op.fail(err)
+		}
+	}
+}
+
+func (s *Store) commitFull(batch []*operation, err error) {
+	switch {
 	case len(batch) > 1:
 		for _, op := range batch {
 			s.commit([]*operation{op})
 		}
-	case batch[0].urgent && isFull(err) && s.useReserve():
+	case batch[0].urgent && s.useReserve():
 		s.commit(batch)
 	default:
-		s.opts.Log.Error("commit failed", "error", err)
-		batch[0].done <- result{err: fmt.Errorf("%w: %w", access.ErrUnavailable, err)}
+		s.opts.Log.Error("commit failed: no space left", "error", err)
+		batch[0].fail(err)
 	}
 }
 
@@ -149,23 +210,23 @@ func (s *Store) commit(batch []*operation) {
 // happened, neither in the database nor in memory.
 func (s *Store) write(batch []*operation) (results []result, err error) {
 	ctx := context.Background() // a caller that goes away must not tear a batch that others share
-	if _, err := s.conn.ExecContext(ctx, `BEGIN IMMEDIATE`); err != nil {
+	defer func() {
+		if err != nil {
+			// Also after a BEGIN that failed: if an earlier ROLLBACK did, this one mends it. Without a transaction it does nothing.
+			_ = s.writes.exec(ctx, `ROLLBACK`)
+		}
+	}()
+	if err := s.writes.exec(ctx, `BEGIN IMMEDIATE`); err != nil {
 		return nil, err
 	}
 	tx := &transaction{store: s, ctx: ctx, on: s.writes, tree: s.tree.Clone(), now: s.Now()}
-	defer func() {
-		if err != nil {
-			_, rollback := s.conn.ExecContext(ctx, `ROLLBACK`)
-			err = errors.Join(err, rollback)
-		}
-	}()
 	if err := s.checkHead(ctx); err != nil {
 		return nil, err
 	}
-	for _, op := range batch {
+	for i, op := range batch {
 		got, err := tx.record(op)
 		if err != nil {
-			return nil, err
+			return nil, &failure{op: i, err: err}
 		}
 		results = append(results, got)
 	}
@@ -173,7 +234,15 @@ func (s *Store) write(batch []*operation) (results []result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.conn.ExecContext(ctx, `COMMIT`); err != nil {
+	if err := s.files.check(); err != nil {
+		return nil, err
+	}
+	if s.beforeCommit != nil {
+		if err := s.beforeCommit(len(batch)); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.writes.exec(ctx, `COMMIT`); err != nil {
 		return nil, err
 	}
 	s.tmu.Lock()
@@ -190,33 +259,14 @@ func (s *Store) checkHead(ctx context.Context) error {
 		return nil
 	}
 	var size int64
-	if err := s.writes.row(ctx, `SELECT size FROM head WHERE one = 1`, nil, &size); err != nil {
+	var checkpoint []byte
+	if err := s.writes.row(ctx, `SELECT size, checkpoint FROM head WHERE one = 1`, nil, &size, &checkpoint); err != nil {
 		return err
 	}
-	if size != known.size {
+	if size != known.size || !bytes.Equal(checkpoint, known.checkpoint) {
 		return fmt.Errorf("%w (size %d is acknowledged, the database has %d)", ErrForked, known.size, size)
 	}
 	return nil
-}
-
-// useReserve gives up the reserved space, once.
-func (s *Store) useReserve() bool {
-	if !s.reserve.kept.Load() {
-		return false
-	}
-	s.opts.Log.Error("no space left: giving up the reserve so that revoking still works")
-	if err := s.reserve.release(); err != nil {
-		s.opts.Log.Error("the reserve could not be given up", "error", err)
-		return false
-	}
-	if s.opts.MaxPages > 0 {
-		const pageSize = 4096
-		raised := fmt.Sprintf("PRAGMA max_page_count = %d", s.opts.MaxPages+s.reserve.size/pageSize)
-		if _, err := s.conn.ExecContext(context.Background(), raised); err != nil {
-			return false
-		}
-	}
-	return true
 }
 
 // transaction is the state of one batch while it is being written.
@@ -228,30 +278,41 @@ type transaction struct {
 	now   time.Time
 }
 
-// record appends one operation's change. A returned error ends the whole batch; a refusal of the operation itself is
-// in the result and leaves nothing behind.
+// record appends one operation's change. A refusal that leaves nothing behind is in the result; a returned error
+// has left part of the operation in the transaction, which must be undone.
 func (tx *transaction) record(op *operation) (result, error) {
 	if err := op.ctx.Err(); err != nil {
-		return result{err: err}, nil
-	}
-	if op.beat != nil {
-		return result{}, tx.note(op.beat)
+		return result{err: unavailable(err)}, nil
 	}
 	if !op.urgent && !tx.store.reserve.kept.Load() {
 		return result{err: fmt.Errorf("%w: the disk is full, only revoking works", access.ErrUnavailable)}, nil
 	}
-	stale, err := tx.stale(op.reads)
+	if op.beat != nil {
+		return result{receipt: event.Receipt{Time: tx.now}}, tx.note(op.beat)
+	}
+	change := op.change
+	stale, err := tx.stale(op)
 	if err != nil {
 		return result{}, err
 	}
 	if stale {
-		op.change, err = op.decide(&View{ctx: tx.ctx, store: tx.store, on: tx.on, inside: true})
-		if err != nil {
+		op.again = true
+		if change, err = tx.decide(op); err != nil {
 			return result{err: err}, nil
 		}
 	}
-	receipt, err := tx.apply(op.change)
+	receipt, err := tx.apply(change)
 	return result{receipt: receipt}, err
+}
+
+// decide runs an operation's decide on what is so now. A panic there must not end the process for all.
+func (tx *transaction) decide(op *operation) (change event.Change, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			change, err = event.Change{}, fmt.Errorf("%w: the decision panicked: %v", access.ErrUnavailable, cause)
+		}
+	}()
+	return op.decide(&View{ctx: tx.ctx, store: tx.store, on: tx.on, inside: true, now: tx.now})
 }
 
 // beat is a sign of life of a task.
@@ -273,8 +334,11 @@ func (tx *transaction) note(b *beat) error {
 }
 
 // stale reports whether something that the operation read is no longer so.
-func (tx *transaction) stale(reads []read) (bool, error) {
-	for _, r := range reads {
+func (tx *transaction) stale(op *operation) (bool, error) {
+	if op.again {
+		return true, nil
+	}
+	for _, r := range op.reads {
 		now, err := r.value(tx.ctx, tx.on)
 		if err != nil {
 			return false, err

@@ -1,15 +1,13 @@
 package store
 
 import (
-	"github.com/writ-project/writ/internal/access"
-
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 
 	"github.com/writ-project/writ/evidence"
-	"github.com/writ-project/writ/internal/access/event"
+	"github.com/writ-project/writ/internal/access"
 )
 
 // Read runs a function on the present state, outside any change.
@@ -33,16 +31,23 @@ func (s *Store) Entry(ctx context.Context, index int64) ([]byte, error) {
 	return body, unavailable(err)
 }
 
-// Entries reads at most limit entries from an index on, each with its index.
+// Entries reads at most limit entries from an index on, each with its index. visit must not read the store, and its
+// error is returned as it is.
 func (s *Store) Entries(ctx context.Context, from int64, limit int, visit func(index int64, body []byte) error) error {
-	return s.reads.each(ctx, `SELECT idx, body FROM entries WHERE idx >= $1 ORDER BY idx LIMIT $2`, []any{from, limit}, func(row func(...any) error) error {
+	var stopped error
+	err := s.reads.each(ctx, `SELECT idx, body FROM entries WHERE idx >= $1 ORDER BY idx LIMIT $2`, []any{from, limit}, func(row func(...any) error) error {
 		var index int64
 		var body []byte
 		if err := row(&index, &body); err != nil {
 			return err
 		}
-		return visit(index, body)
+		stopped = visit(index, body)
+		return stopped
 	})
+	if stopped != nil {
+		return stopped
+	}
+	return unavailable(err)
 }
 
 // Disclosures reads the values that lie beside an entry, by slot.
@@ -75,14 +80,17 @@ func (s *Store) Proof(ctx context.Context, index int64) (evidence.Proof, error) 
 func (s *Store) Tile(ctx context.Context, level int, index int64, width int) ([]byte, error) {
 	tree, _ := s.snapshot()
 	data, err := evidence.TileData(tree, tileReader{ctx, s.reads}, level, index, width)
-	if err != nil {
+	if errors.Is(err, evidence.ErrRange) {
 		return nil, fmt.Errorf("%w: %w", access.ErrNotFound, err)
 	}
-	return data, nil
+	return data, unavailable(err)
 }
 
 // EntryBundle reads the entries of a level-0 tile (c2sp.org/tlog-tiles).
 func (s *Store) EntryBundle(ctx context.Context, index int64, width int) ([]byte, error) {
+	if width < 1 || width > evidence.TileWidth || index < 0 || index > evidence.MaxSize/evidence.TileWidth {
+		return nil, access.ErrNotFound
+	}
 	first := index * evidence.TileWidth
 	if first+int64(width) > s.Size() {
 		return nil, access.ErrNotFound
@@ -103,14 +111,4 @@ func (s *Store) snapshot() (*evidence.Tree, []byte) {
 	s.tmu.RLock()
 	defer s.tmu.RUnlock()
 	return s.tree, s.head.Load().checkpoint // a committed tree is never changed: the next batch works on a clone
-}
-
-// erase removes values that lie beside an entry; the entry that says so is written in the same transaction.
-func (tx *transaction) erase(e *event.ValueErased) error {
-	for _, slot := range e.Slots {
-		if err := tx.on.exec(tx.ctx, `DELETE FROM disclosures WHERE idx = $1 AND slot = $2`, e.Index, slot); err != nil {
-			return err
-		}
-	}
-	return nil
 }

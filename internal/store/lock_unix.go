@@ -3,12 +3,12 @@
 package store
 
 import (
-	"github.com/writ-project/writ/internal/access"
-
 	"errors"
 	"fmt"
 	"os"
 	"syscall"
+
+	"github.com/writ-project/writ/internal/access"
 )
 
 // ErrInUse says that another process serves the database.

@@ -9,20 +9,26 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 )
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// ErrNewerDatabase says that a later version of Writ has written the database.
-var ErrNewerDatabase = errors.New("the database was written by a newer version of writ: use that version")
+// Errors of a database that this version must not touch.
+var (
+	// ErrNewerDatabase says that a later version of Writ has written the database.
+	ErrNewerDatabase = errors.New("the database was written by a newer version of writ: use that version")
+	// ErrMigrationChanged says that the schema is not the one that this version would have made.
+	ErrMigrationChanged = errors.New("a migration changed after it was applied to this database: use the version that wrote it")
+)
 
 // migrate brings the schema up to date, forward only. Each file runs in one transaction and is remembered by checksum:
 // a file that changed after it ran, or one this version does not know, stops the start.
 func migrate(ctx context.Context, conn *sql.Conn) error {
 	if _, err := conn.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, checksum TEXT NOT NULL)`); err != nil {
-		return err
+		return unavailable(err)
 	}
 	done, err := appliedMigrations(ctx, conn)
 	if err != nil {
@@ -31,6 +37,11 @@ func migrate(ctx context.Context, conn *sql.Conn) error {
 	names, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
 		return err
+	}
+	for name := range done {
+		if !slices.Contains(names, "migrations/"+name) {
+			return fmt.Errorf("%w (it has migration %s)", ErrNewerDatabase, name)
+		}
 	}
 	for _, path := range names {
 		text, err := migrations.ReadFile(path)
@@ -41,19 +52,15 @@ func migrate(ctx context.Context, conn *sql.Conn) error {
 		checksum := sha256.Sum256(text)
 		want := hex.EncodeToString(checksum[:])
 		have, ran := done[name]
-		delete(done, name)
 		switch {
 		case ran && have != want:
-			return fmt.Errorf("migration %s changed after it was applied to this database: restore the file", name)
+			return fmt.Errorf("%w: %s", ErrMigrationChanged, name)
 		case ran:
 			continue
 		}
 		if err := applyMigration(ctx, conn, name, want, dialect(string(text))); err != nil {
-			return fmt.Errorf("migration %s: %w", name, err)
+			return fmt.Errorf("migration %s: %w", name, unavailable(err))
 		}
-	}
-	for name := range done {
-		return fmt.Errorf("%w (it has migration %s)", ErrNewerDatabase, name)
 	}
 	return nil
 }

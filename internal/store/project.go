@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -63,6 +64,9 @@ func (p *projection) project(e event.Event) error {
 	case *event.GrantReissued:
 		return p.reissued(e)
 	case *event.ValueErased:
+		if slices.Contains(e.Slots, event.SlotDocument) {
+			return p.touchCatalog() // an object of the catalog is unknown from here on
+		}
 		return nil // the values themselves lie outside the projected tables
 	default:
 		return fmt.Errorf("no projection for %T", e)

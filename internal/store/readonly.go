@@ -2,14 +2,12 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"time"
 
-	"github.com/writ-project/writ/evidence"
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/access/event"
 )
@@ -41,25 +39,11 @@ func (s *Store) loadReadOnly(ctx context.Context, verifierKey string) error {
 		return fmt.Errorf("this is not a database of writ: %w", err)
 	}
 	s.names = newNames(event.NewPseudonymizer(key))
-	now := head{}
-	var at int64
-	if err := s.reads.row(ctx, `SELECT size, time, checkpoint FROM head`, nil, &now.size, &at, &now.checkpoint); err != nil {
-		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("%w: the log has no head", access.ErrNotFound)
-		}
+	if err := s.loadHead(ctx, s.reads, verifierKey); err != nil {
 		return err
 	}
-	now.time = fromMicros(at)
-	if _, err := evidence.OpenCheckpoint(now.checkpoint, verifierKey); err != nil {
-		return fmt.Errorf("the head of the log does not verify under this key: %w", err)
+	if s.Size() == 0 {
+		return fmt.Errorf("%w: the log has no head", access.ErrNotFound)
 	}
-	tree, err := evidence.LoadTree(now.size, tileReader{ctx, s.reads}, func(from, to int64) ([]evidence.Hash, error) {
-		return leafHashes(ctx, s.reads, from, to)
-	})
-	if err != nil {
-		return err
-	}
-	s.tree = tree
-	s.head.Store(&now)
 	return nil
 }

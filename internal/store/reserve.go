@@ -1,11 +1,15 @@
 package store
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/writ-project/writ/internal/access"
 )
 
 const defaultReserve = 8 << 20
@@ -59,9 +63,79 @@ func (r *reserve) release() error {
 	return nil
 }
 
+// useReserve gives up the reserved space, once.
+func (s *Store) useReserve() bool {
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	if !s.reserve.kept.Load() {
+		return false
+	}
+	s.opts.Log.Error("no space left: giving up the reserve so that revoking still works")
+	if err := s.reserve.release(); err != nil {
+		s.opts.Log.Error("the reserve could not be given up", "error", err)
+		return false
+	}
+	if s.opts.MaxPages == 0 {
+		return true
+	}
+	_, err := s.limitPages(s.opts.MaxPages + s.reserve.size/pageSize)
+	return err == nil
+}
+
+// Recover takes the reserved space back after it was given up; until it succeeds only revoking works. It does nothing while
+// the reserve is held. Call it from time to time; an error, which wraps access.ErrUnavailable, says that there still is no room.
+func (s *Store) Recover(ctx context.Context) error {
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	if s.reserve == nil || s.reserve.kept.Load() {
+		return nil
+	}
+	if err := s.reclaimPages(ctx); err != nil {
+		return unavailable(err)
+	}
+	if err := s.reserve.fill(); err != nil {
+		return fmt.Errorf("%w: the reserve cannot be held, free some space: %w", access.ErrUnavailable, err)
+	}
+	s.opts.Log.Info("the reserve is held again: everything works")
+	return nil
+}
+
+const (
+	pageSize = 4096
+	headroom = 16 // pages that must be free before anything but revoking is tried again
+)
+
+// reclaimPages puts the bound on the database back, if it fits under it again.
+func (s *Store) reclaimPages(ctx context.Context) error {
+	if s.opts.MaxPages == 0 {
+		return nil
+	}
+	var used, free int64
+	if err := s.conn.QueryRowContext(ctx, `PRAGMA page_count`).Scan(&used); err != nil {
+		return err
+	}
+	if err := s.conn.QueryRowContext(ctx, `PRAGMA freelist_count`).Scan(&free); err != nil {
+		return err
+	}
+	if used > s.opts.MaxPages || used-free+headroom > s.opts.MaxPages {
+		return fmt.Errorf("the database has %d pages, %d of them free, and may have %d: raise the limit or prune", used, free, s.opts.MaxPages)
+	}
+	_, err := s.limitPages(s.opts.MaxPages)
+	return err
+}
+
+func (s *Store) limitPages(pages int64) (limit int64, err error) {
+	err = s.conn.QueryRowContext(context.Background(), fmt.Sprintf("PRAGMA max_page_count = %d", pages)).Scan(&limit)
+	return limit, err
+}
+
 // isFull reports whether a write failed for want of space.
 func isFull(err error) bool {
-	const sqliteFull, primary = 13, 0xff
+	const (
+		primary       = 0xff
+		sqliteFull    = 13
+		sqliteShmSize = 4874 // the index of the write-ahead log cannot grow
+	)
 	var coded interface{ Code() int } // the driver's error
-	return errors.Is(err, syscall.ENOSPC) || errors.As(err, &coded) && coded.Code()&primary == sqliteFull
+	return errors.Is(err, syscall.ENOSPC) || errors.As(err, &coded) && (coded.Code()&primary == sqliteFull || coded.Code() == sqliteShmSize)
 }

@@ -41,6 +41,12 @@ func openSQLite(path, mode string, pragmas []string) (*sql.DB, error) {
 	return sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: query.Encode()}).String())
 }
 
+// What verification asks of SQLite besides rows: the structure, and whether indexes and tables agree.
+const (
+	sqliteSchema    = `SELECT type || ' ' || name, COALESCE(sql, '') FROM sqlite_master`
+	sqliteIntegrity = `PRAGMA integrity_check(10)`
+)
+
 // preparer is a connection or a pool.
 type preparer interface {
 	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
@@ -60,13 +66,19 @@ func newSession(on preparer) *session {
 
 func (s *session) stmt(ctx context.Context, text string) (*sql.Stmt, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if stmt := s.prepared[text]; stmt != nil {
+	stmt := s.prepared[text]
+	s.mu.Unlock()
+	if stmt != nil {
 		return stmt, nil
 	}
-	stmt, err := s.on.PrepareContext(ctx, text)
+	stmt, err := s.on.PrepareContext(ctx, text) // not under the lock: it may wait for a connection
 	if err != nil {
 		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first := s.prepared[text]; first != nil {
+		return first, stmt.Close()
 	}
 	s.prepared[text] = stmt
 	return stmt, nil

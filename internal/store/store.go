@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ type Options struct {
 // Store is the database of one installation. It is safe for concurrent use. One process serves a SQLite database.
 type Store struct {
 	opts    Options
+	origin  string // name of the log
 	lock    *fileLock
 	db      *sql.DB // one connection: the writer's
 	conn    *sql.Conn
@@ -54,10 +56,19 @@ type Store struct {
 	names   *names
 	reserve *reserve
 
-	queue   chan *operation
-	stopped chan struct{}
-	closing chan struct{}
-	once    sync.Once
+	queue    chan *operation
+	stopped  chan struct{}
+	closing  chan struct{}
+	once     sync.Once
+	released sync.Once
+	closed   error // of the release
+	files    placed
+	rmu      sync.Mutex // held while the reserve is given up or taken back
+
+	latest    atomic.Int64 // the latest time that was told, in microseconds
+	unsettled atomic.Int64 // numbers that stand for catalog versions which are not committed yet
+	// beforeCommit is for tests: it sees every transaction with the number of its operations, and can make it fail.
+	beforeCommit func(operations int) error
 
 	head atomic.Pointer[head] // as last committed
 	tree *evidence.Tree       // as last committed; only the committing goroutine changes it
@@ -88,26 +99,55 @@ func Open(ctx context.Context, opts Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s := &Store{
-		opts: opts, lock: lock,
+		opts: opts, origin: opts.Signer.Origin(), lock: lock,
 		queue: make(chan *operation, maxWaiting), stopped: make(chan struct{}), closing: make(chan struct{}),
 	}
 	defer func() {
 		if err != nil {
-			s.release()
+			err = errors.Join(fmt.Errorf("open %s: %w", opts.Path, err), s.release())
 		}
 	}()
 	if err := s.connect(ctx); err != nil {
-		return nil, err
+		return nil, unavailable(err)
 	}
 	if err := migrate(ctx, s.conn); err != nil {
-		return nil, fmt.Errorf("open %s: %w", opts.Path, err)
+		return nil, err
 	}
 	s.reserve = keepReserve(opts.Path+".reserve", opts.Reserve)
+	if s.files, err = place(opts.Path, opts.Path+"-wal"); err != nil {
+		return nil, unavailable(err)
+	}
 	if err := s.load(ctx); err != nil {
-		return nil, fmt.Errorf("open %s: %w", opts.Path, err)
+		return nil, err
 	}
 	go s.run()
 	return s, nil
+}
+
+// placed are the files of the database by what they were when it was opened.
+type placed map[string]os.FileInfo
+
+func place(paths ...string) (placed, error) {
+	files := placed{}
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		files[path] = info
+	}
+	return files, nil
+}
+
+// check makes sure that the files are still there: writing to one that was deleted or replaced would seem to work, and
+// everything acknowledged would be lost.
+func (p placed) check() error {
+	for path, info := range p {
+		if now, err := os.Stat(path); err != nil || !os.SameFile(now, info) {
+			return fmt.Errorf("%s was moved, deleted or replaced under the running server: put it back, or restore and restart", path)
+		}
+	}
+	return nil
 }
 
 // load reads the pseudonym key and the head, rebuilds the right edge of the tree, and writes the first entry of a new log.
@@ -117,7 +157,10 @@ func (s *Store) load(ctx context.Context) error {
 		return err
 	}
 	s.names = newNames(event.NewPseudonymizer(key))
-	if err := s.loadHead(ctx); err != nil {
+	if err := s.loadHead(ctx, s.writes, s.opts.VerifierKey); err != nil {
+		return err
+	}
+	if err := s.checkEnd(ctx, s.head.Load().size); err != nil {
 		return err
 	}
 	if s.head.Load().size > 0 {
@@ -143,34 +186,53 @@ func (s *Store) pseudonymKey(ctx context.Context) ([]byte, error) {
 }
 
 // loadHead takes the head from the database and rebuilds the tree's edge; the two must agree.
-func (s *Store) loadHead(ctx context.Context) error {
+func (s *Store) loadHead(ctx context.Context, on *session, verifierKey string) error {
 	now := head{}
 	var at int64
-	err := s.conn.QueryRowContext(ctx, `SELECT size, time, checkpoint FROM head`).Scan(&now.size, &at, &now.checkpoint)
+	err := on.row(ctx, `SELECT size, time, checkpoint FROM head WHERE one = 1`, nil, &now.size, &at, &now.checkpoint)
 	if errors.Is(err, sql.ErrNoRows) {
 		s.tree = evidence.NewTree()
 		s.head.Store(&now)
 		return nil
 	}
 	if err != nil {
-		return err
+		return unavailable(err)
 	}
 	now.time = fromMicros(at)
-	checkpoint, err := evidence.OpenCheckpoint(now.checkpoint, s.opts.VerifierKey)
+	checkpoint, err := evidence.OpenCheckpoint(now.checkpoint, verifierKey)
 	if err != nil {
 		return fmt.Errorf("the head of the log does not verify under this key: %w", err)
 	}
-	tree, err := evidence.LoadTree(now.size, tileReader{ctx, s.writes}, func(from, to int64) ([]evidence.Hash, error) {
-		return leafHashes(ctx, s.writes, from, to)
+	tree, err := evidence.LoadTree(now.size, tileReader{ctx, on}, func(from, to int64) ([]evidence.Hash, error) {
+		return leafHashes(ctx, on, from, to)
 	})
-	if err != nil {
-		return err
+	if errors.Is(err, evidence.ErrTile) || errors.Is(err, evidence.ErrRange) {
+		err = fmt.Errorf("%w (%w)", ErrForked, err)
 	}
-	if checkpoint.Size != now.size || checkpoint.Root != tree.Root() {
+	if err != nil {
+		return unavailable(err)
+	}
+	if s.origin == "" {
+		s.origin = checkpoint.Origin
+	}
+	if checkpoint.Origin != s.origin || checkpoint.Size != now.size || checkpoint.Root != tree.Root() {
 		return fmt.Errorf("%w (the entries are not those that the checkpoint of size %d signs)", ErrForked, checkpoint.Size)
 	}
 	s.tree = tree
 	s.head.Store(&now)
+	return nil
+}
+
+// checkEnd makes sure that the entries end where the head says.
+func (s *Store) checkEnd(ctx context.Context, size int64) error {
+	last := int64(-1)
+	err := s.writes.row(ctx, `SELECT idx FROM entries ORDER BY idx DESC LIMIT 1`, nil, &last)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return unavailable(err)
+	}
+	if last != size-1 {
+		return fmt.Errorf("%w (the head is of size %d, the last entry is %d)", ErrForked, size, last)
+	}
 	return nil
 }
 
@@ -182,37 +244,47 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) release() error {
-	var errs []error
-	if s.conn != nil {
-		errs = append(errs, s.writes.close(), s.conn.Close())
-		s.conn = nil
-	}
-	for _, db := range []*sql.DB{s.readers, s.db} {
-		if db != nil {
-			errs = append(errs, db.Close())
+	s.released.Do(func() {
+		errs := []error{s.reads.close(), s.writes.close()}
+		if s.conn != nil {
+			errs = append(errs, s.conn.Close())
 		}
-	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.unlock())
-		s.lock = nil
-	}
-	return errors.Join(errs...)
+		for _, db := range []*sql.DB{s.readers, s.db} {
+			if db != nil {
+				errs = append(errs, db.Close())
+			}
+		}
+		if s.lock != nil {
+			errs = append(errs, s.lock.unlock())
+		}
+		s.closed = errors.Join(errs...)
+	})
+	return s.closed
 }
 
-// Now is the time that a decision made now must use: never before the head of the log (I4).
+// Now is the time that a decision made now must use: never before the head of the log, nor before a time that it
+// told already, so that no entry is older than the decision in it (I4).
 func (s *Store) Now() time.Time {
-	now := s.opts.Now().UTC().Truncate(time.Microsecond)
-	if last := s.head.Load(); last != nil && now.Before(last.time) {
-		return last.time
+	now := micros(s.opts.Now())
+	if last := s.head.Load(); last != nil {
+		now = max(now, micros(last.time))
 	}
-	return now
+	for {
+		latest := s.latest.Load()
+		if now <= latest {
+			return fromMicros(latest)
+		}
+		if s.latest.CompareAndSwap(latest, now) {
+			return fromMicros(now)
+		}
+	}
 }
 
 // Pseudonym is the name under which an entity appears in evidence.
 func (s *Store) Pseudonym(ref access.Ref) event.Pseudonym { return s.names.of(ref) }
 
 // Origin is the name of the log.
-func (s *Store) Origin() string { return s.opts.Signer.Origin() }
+func (s *Store) Origin() string { return s.origin }
 
 func micros(t time.Time) int64 {
 	if t.IsZero() {

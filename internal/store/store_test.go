@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -17,13 +18,14 @@ import (
 // fixture is an open store in a folder of its own.
 type fixture struct {
 	*Store
-	t    *testing.T
+	t    testing.TB
 	path string
 	key  string // public
+	opts Options
 	now  time.Time
 }
 
-func open(t *testing.T, change ...func(*Options)) *fixture {
+func open(t testing.TB, change ...func(*Options)) *fixture {
 	t.Helper()
 	secret, public, err := evidence.GenerateKey("test.example/log", rand.Reader)
 	if err != nil {
@@ -33,12 +35,12 @@ func open(t *testing.T, change ...func(*Options)) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, path: filepath.Join(t.TempDir(), "writ.db"), key: public, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	opts := Options{Path: f.path, Signer: signer, VerifierKey: public, Engine: "test", Now: func() time.Time { return f.now }, Reserve: 1 << 20}
+	f := &fixture{t: t, path: filepath.Join(t.TempDir(), "writ.db"), key: public, now: time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)}
+	f.opts = Options{Path: f.path, Signer: signer, VerifierKey: public, Engine: "test", Now: func() time.Time { return f.now }, Reserve: 1 << 16}
 	for _, c := range change {
-		c(&opts)
+		c(&f.opts)
 	}
-	if f.Store, err = Open(t.Context(), opts); err != nil {
+	if f.Store, err = Open(context.Background(), f.opts); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -47,6 +49,37 @@ func open(t *testing.T, change ...func(*Options)) *fixture {
 		}
 	})
 	return f
+}
+
+func openSQLiteFixture(t *testing.T) *fixture { return open(t) }
+
+// reopen closes the store and opens it again, with other options if wanted.
+func (f *fixture) reopen(change ...func(*Options)) {
+	f.t.Helper()
+	if err := f.Close(); err != nil {
+		f.t.Fatal(err)
+	}
+	for _, c := range change {
+		c(&f.opts)
+	}
+	again, err := Open(context.Background(), f.opts)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.Store = again
+}
+
+// sql runs statements beside the store, as somebody with the database's file could.
+func (f *fixture) sql(text string, args ...any) {
+	f.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+f.path+"?_pragma=busy_timeout(2000)")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(text, args...); err != nil {
+		f.t.Fatal(err)
+	}
 }
 
 func (f *fixture) verify(kept ...evidence.Checkpoint) *Verified {
@@ -58,53 +91,190 @@ func (f *fixture) verify(kept ...evidence.Checkpoint) *Verified {
 	return got
 }
 
+func (f *fixture) verifyClean(kept ...evidence.Checkpoint) {
+	f.t.Helper()
+	got := f.verify(kept...)
+	for _, finding := range got.Findings {
+		f.t.Error(finding)
+	}
+	if got.Rows == 0 || got.Log.Entries < f.Size() {
+		f.t.Errorf("compared %d rows, read %d entries of %d", got.Rows, got.Log.Entries, f.Size())
+	}
+}
+
+// checkpoint is the head as an outsider would keep it.
+func (f *fixture) checkpoint() evidence.Checkpoint {
+	f.t.Helper()
+	head, err := evidence.OpenCheckpoint(f.Checkpoint(), f.key)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return head
+}
+
 func (f *fixture) record(drafts ...event.Draft) event.Receipt {
 	f.t.Helper()
-	receipt, err := f.Update(f.t.Context(), func(*View) (event.Change, error) { return event.Change{Drafts: drafts}, nil })
+	receipt, err := f.try(event.Change{Drafts: drafts})
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	return receipt
 }
 
-var bot = access.MustRef(`Agent::"bot"`)
-
-// history writes one of everything.
-func (f *fixture) history() {
-	f.t.Helper()
-	self := event.By{Kind: event.BySelf, Identity: f.Pseudonym(bot)}
-	input, _ := json.Marshal(access.Input{Request: access.Request{Subject: bot, Action: access.MustRef(`Action::"read"`), Resource: access.MustRef(`Doc::"d"`)}})
-	f.record(
-		event.Draft{Event: &event.CatalogChanged{Kind: event.KindIdentity, Object: f.Pseudonym(bot), Op: event.OpAdded}, Values: map[string]json.RawMessage{event.SlotDocument: json.RawMessage(`{"kind":"identity","name":"Agent::\"bot\"","doc":{"id":"Agent::\"bot\""}}`)}},
-		event.Draft{Event: &event.TaskOpened{ID: "t1", Type: "support", Subject: f.Pseudonym(bot), ExpiresAt: f.now.Add(time.Hour)}, Task: "t1", Values: map[string]json.RawMessage{event.SlotPurpose: json.RawMessage(`"words"`)}},
-		event.Draft{Event: &event.FactsReported{Source: "s", Entities: []event.Pseudonym{"p_1"}, ObservedAt: f.now}, Values: map[string]json.RawMessage{"0": json.RawMessage(`{"id":"Doc::\"d\""}`)}},
-	)
-	for i := range 3 {
-		f.record(event.Draft{Task: "t1", Values: map[string]json.RawMessage{event.SlotInput: input}, Event: &event.DecisionMade{
-			ID: fmt.Sprint("d", i), Subject: f.Pseudonym(bot), Action: access.MustRef(`Action::"read"`), Outcome: access.Allow,
-			Grant:  &event.GrantMade{Mode: access.Use, ExpiresAt: f.now.Add(time.Minute)},
-			Usage:  []event.Usage{{Counter: "c", Bucket: 60, Add: 1, Window: 3600}},
-			Labels: []string{"pii"},
-		}})
-	}
-	f.record(event.Draft{Task: "t1", Values: map[string]json.RawMessage{event.SlotInput: input}, Event: &event.DecisionMade{
-		ID: "q1", Subject: f.Pseudonym(bot), Outcome: access.NeedsApproval,
-		Asked: &event.ApprovalAsked{ExpiresAt: f.now.Add(time.Minute), Requires: []event.Asked{{Policy: "p", Hash: "h", Form: access.ApprovalForm{Kind: access.FormConfirm, Count: 1}}}},
-	}})
-	f.record(event.Draft{Task: "t1", Event: &event.ApprovalAnswered{Approval: "q1", By: "p_human", Approve: true, Status: access.ApprovalApproved, ApprovedUntil: f.now.Add(time.Hour),
-		Precedent: &event.PrecedentOf{Subject: f.Pseudonym(bot), Action: access.MustRef(`Action::"read"`), Resource: "Doc", TaskType: "support"}}})
-	f.record(event.Draft{Task: "t1", Event: &event.GrantChanged{ID: "d0", Reason: access.EndRevoked, By: self}})
-	f.record(event.Draft{Task: "t1", Event: &event.TaskChanged{ID: "t1", Status: access.TaskEnded, Reason: access.EndCompleted, By: self}})
+// try records a change that depends on nothing.
+func (f *fixture) try(change event.Change) (event.Receipt, error) {
+	return f.Update(context.Background(), func(*View) (event.Change, error) { return change, nil })
 }
 
-func TestVerifyClean(t *testing.T) {
-	f := open(t)
-	f.history()
-	got := f.verify()
-	for _, finding := range got.Findings {
-		t.Error(finding)
+// view reads outside a change.
+func (f *fixture) view() *View { return &View{ctx: context.Background(), store: f.Store, on: f.reads} }
+
+var (
+	bot   = access.MustRef(`Agent::"bot"`)
+	other = access.MustRef(`Agent::"Bot"`) // differs by its case only
+	alice = access.MustRef(`Human::"alice"`)
+	read1 = access.MustRef(`Action::"read"`)
+	doc   = access.MustRef(`Doc::"d"`)
+)
+
+func values(pairs ...string) map[string]json.RawMessage {
+	out := map[string]json.RawMessage{}
+	for i := 0; i < len(pairs); i += 2 {
+		out[pairs[i]] = json.RawMessage(pairs[i+1])
 	}
-	if got.Rows == 0 || got.Log.Entries != f.Size() {
-		t.Errorf("compared %d rows, read %d entries of %d", got.Rows, got.Log.Entries, f.Size())
+	return out
+}
+
+func (f *fixture) object(kind string, ref access.Ref, op string) event.Draft {
+	value, _ := json.Marshal(event.CatalogObject{Kind: kind, Name: ref.String(), Doc: json.RawMessage(`{"id":` + fmt.Sprintf("%q", ref.String()) + `}`)})
+	d := event.Draft{Event: &event.CatalogChanged{Kind: kind, Object: f.Pseudonym(ref), Op: op}}
+	if op != event.OpRemoved {
+		d.Values = values(event.SlotDocument, string(value))
 	}
+	return d
+}
+
+func (f *fixture) taskOpened(id string, subject access.Ref) event.Draft {
+	return event.Draft{Task: id, Values: values(event.SlotPurpose, `{"words":"help"}`), Event: &event.TaskOpened{
+		ID: id, Type: "support", Subject: f.Pseudonym(subject), ExpiresAt: f.now.Add(time.Hour), Heartbeat: 60,
+	}}
+}
+
+func taskChanged(id string, status access.TaskStatus, reason access.EndReason) event.Draft {
+	return event.Draft{Task: id, Event: &event.TaskChanged{ID: id, Status: status, Reason: reason, By: event.By{Kind: event.BySelf}}}
+}
+
+// decided is an allowed decision with a grant on a task; change adds what a test needs.
+func (f *fixture) decided(id, task string, subject access.Ref, change ...func(*event.DecisionMade)) event.Draft {
+	input, _ := json.Marshal(access.Input{Request: access.Request{Subject: subject, Action: read1, Resource: doc, Args: json.RawMessage(`{"n":1}`), Task: task}})
+	made := &event.DecisionMade{
+		ID: id, Subject: f.Pseudonym(subject), Action: read1, Outcome: access.Allow,
+		Grant: &event.GrantMade{Mode: access.Use, ExpiresAt: f.now.Add(time.Minute)},
+	}
+	for _, c := range change {
+		c(made)
+	}
+	return event.Draft{Task: task, Values: values(event.SlotInput, string(input)), Event: made}
+}
+
+func uses(n int64) func(*event.DecisionMade) {
+	return func(d *event.DecisionMade) { d.Grant.MaxUses = n }
+}
+
+func counts(counter string, bucket, add int64) func(*event.DecisionMade) {
+	return func(d *event.DecisionMade) {
+		d.Usage = append(d.Usage, event.Usage{Counter: counter, Bucket: bucket, Add: add, Window: 3600})
+	}
+}
+
+func touches(labels ...string) func(*event.DecisionMade) {
+	return func(d *event.DecisionMade) { d.Labels = labels }
+}
+
+// asks turns the decision into a question to people.
+func (f *fixture) asks(d *event.DecisionMade) {
+	d.Outcome, d.Grant, d.Risk = access.NeedsApproval, nil, 20
+	d.Asked = &event.ApprovalAsked{ExpiresAt: f.now.Add(30 * time.Minute), Requires: []event.Asked{
+		{Policy: "p", Hash: "h", Form: access.ApprovalForm{Kind: access.FormConfirm, Count: 1}},
+	}}
+}
+
+func (f *fixture) answered(id string, by access.Ref, approve bool, status access.ApprovalStatus) event.Draft {
+	return event.Draft{Values: values(event.SlotReason, `"because"`), Event: &event.ApprovalAnswered{
+		Approval: id, By: f.Pseudonym(by), Approve: approve, TTL: 30, MaxUses: 2, Status: status, ApprovedUntil: f.now.Add(time.Hour),
+		Precedent: &event.PrecedentOf{Subject: f.Pseudonym(bot), Action: read1, Resource: "Doc" + id, TaskType: "support"},
+	}}
+}
+
+func reported(source string, at time.Time, refs ...event.Pseudonym) event.Draft {
+	d := event.Draft{Event: &event.FactsReported{Source: source, Entities: refs, ObservedAt: at}, Values: map[string]json.RawMessage{}}
+	for i := range refs {
+		d.Values[fmt.Sprint(i)] = json.RawMessage(`{"id":"Doc::\"d\"","attributes":{"n":` + fmt.Sprint(i) + `}}`)
+	}
+	return d
+}
+
+func statusOf(id event.Pseudonym, status access.Status) event.Draft {
+	return event.Draft{Event: &event.IdentityChanged{Identity: id, Status: status, By: event.By{Kind: event.ByStartup}}}
+}
+
+func bundle(content string) *event.Bundle {
+	return &event.Bundle{Hash: bundleHash([]byte(content)), Content: []byte(content)}
+}
+
+func (f *fixture) activate(content string) event.Receipt {
+	f.t.Helper()
+	b := bundle(content)
+	receipt, err := f.try(event.Change{Bundle: b, Drafts: []event.Draft{{Event: &event.PolicyActivated{Bundle: b.Hash}}}})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return receipt
+}
+
+// history writes something of everything: at least two rows in every table, and two full tiles.
+func (f *fixture) history() {
+	f.t.Helper()
+	f.record(
+		f.object(event.KindIdentity, bot, event.OpAdded), f.object(event.KindIdentity, other, event.OpAdded),
+		f.object("resource", doc, event.OpAdded), f.object("resource", alice, event.OpAdded), f.object("resource", alice, event.OpRemoved),
+		statusOf(f.Pseudonym(other), access.Suspended),
+	)
+	f.activate("first bundle")
+	f.activate("second bundle")
+	f.record(reported("tickets", f.now, f.Pseudonym(doc), "p_2", "p_3"), event.Draft{Event: &event.FactsReported{Source: "s2", Gone: []event.Pseudonym{"p_3"}}})
+	f.record(f.taskOpened("t1", bot), f.taskOpened("t2", other), f.taskOpened("t3", bot))
+	f.record(
+		f.decided("d0", "t1", bot, counts("c", 60, 1), touches("pii", "money")),
+		f.decided("d1", "t1", bot, counts("c", 120, 3), uses(3)),
+		f.decided("d2", "t2", other, counts("other", 60, 1), touches("pii")),
+		f.decided("d3", "t2", other, func(d *event.DecisionMade) { d.Grant.Parent, d.Grant.Depth, d.Replaces = "d2", 1, "d1" }),
+		f.decided("q1", "t1", bot, f.asks), f.decided("q2", "t2", other, f.asks), f.decided("q3", "t2", other, f.asks),
+	)
+	f.now = f.now.Add(time.Second)
+	f.record(
+		f.answered("q1", alice, true, access.ApprovalApproved), f.answered("q2", alice, false, access.ApprovalDenied),
+		event.Draft{Event: &event.ApprovalLapsed{Approval: "q3"}},
+		f.decided("d4", "t1", bot, func(d *event.DecisionMade) { d.Consumed = "q1" }),
+		event.Draft{Task: "t1", Event: &event.GrantReissued{ID: "d5", Replaces: "d4"}},
+		event.Draft{Task: "t1", Event: &event.ActionReported{Grant: "d5", Source: event.Observed, Uses: 1}, Values: values(event.SlotDetail, `{}`)},
+		event.Draft{Task: "t1", Event: &event.GrantChanged{ID: "d0", Reason: access.EndRevoked}},
+		event.Draft{Event: &event.ValueErased{Index: f.indexOf("d0"), Slots: []string{event.SlotInput}}},
+		taskChanged("t1", access.TaskPaused, ""), taskChanged("t1", access.TaskEnded, access.EndCompleted),
+	)
+	f.record(taskChanged("t3", access.TaskEnded, access.EndCompleted), event.Draft{Task: "t3", Event: &event.TaskSealed{ID: "t3", Count: 3}})
+	var padding []event.Draft
+	for f.Size()+int64(len(padding)) < 2*evidence.TileWidth+4 {
+		padding = append(padding, event.Draft{Event: &event.ActionReported{Grant: "none", Source: event.Reported}})
+	}
+	f.record(padding...)
+}
+
+func (f *fixture) indexOf(decision string) int64 {
+	f.t.Helper()
+	index, err := f.view().DecisionIndex(decision)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return index
 }

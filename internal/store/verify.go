@@ -4,15 +4,14 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/writ-project/writ/evidence"
 	"github.com/writ-project/writ/internal/access/event"
@@ -28,6 +27,7 @@ type table struct {
 var authoritative = [...]table{
 	{"catalog", 2}, {"catalog_version", 1}, {"identities", 1}, {"facts", 1}, {"tasks", 1}, {"task_log", 1}, {"task_labels", 2},
 	{"decisions", 1}, {"grants", 1}, {"approvals", 1}, {"answers", 2}, {"usage", 3}, {"touched", 2}, {"precedents", 4},
+	{"migrations", 1}, // not of the log, but of this version
 }
 
 // Finding is one thing in the database that the log does not explain.
@@ -74,7 +74,11 @@ func Verify(ctx context.Context, path, verifierKey, scratch string, kept []evide
 	defer closeRebuilt()
 	v := &verification{ctx: ctx, stored: newSession(conn), rebuilt: rebuilt, tree: evidence.NewTree()}
 	defer v.stored.close()
-	return v.run(verifierKey, kept)
+	got, err := v.run(verifierKey, kept)
+	if err != nil {
+		return nil, fmt.Errorf("verify %s: %w", path, err)
+	}
+	return got, nil
 }
 
 // newScratch is an empty database of the present schema.
@@ -84,7 +88,7 @@ func newScratch(ctx context.Context, folder string) (*session, func(), error) {
 		return nil, nil, err
 	}
 	clean := func() { _ = os.RemoveAll(dir) } // a leftover folder does no harm
-	db, err := openSQLite(filepath.Join(dir, "rebuilt.db"), "rwc", []string{"journal_mode(OFF)", "synchronous(OFF)"})
+	db, err := openSQLite(filepath.Join(dir, "rebuilt.db"), "rwc", []string{"journal_mode(MEMORY)", "synchronous(OFF)"})
 	if err != nil {
 		clean()
 		return nil, nil, err
@@ -112,6 +116,8 @@ type verification struct {
 	tree    *evidence.Tree
 	bundles map[string]bool
 	out     Verified
+	broken  bool      // a tile does not hold the hashes of the entries
+	last    time.Time // of the last entry
 }
 
 func (v *verification) find(table, row, code, format string, args ...any) {
@@ -120,7 +126,10 @@ func (v *verification) find(table, row, code, format string, args ...any) {
 
 func (v *verification) run(verifierKey string, kept []evidence.Checkpoint) (*Verified, error) {
 	v.bundles = map[string]bool{}
-	head, signed, err := v.head(verifierKey)
+	if err := v.checkSchema(); err != nil {
+		return nil, err
+	}
+	head, err := v.head(verifierKey)
 	if err != nil {
 		return nil, err
 	}
@@ -135,13 +144,10 @@ func (v *verification) run(verifierKey string, kept []evidence.Checkpoint) (*Ver
 	}
 	v.out.Log = log.Finish(head)
 	for _, p := range v.out.Log.Problems {
-		row := "the log as a whole"
-		if p.Index != evidence.WholeLog {
-			row = fmt.Sprint(p.Index)
-		}
-		v.find("entries", row, string(p.Code), "%s", p.Detail)
+		table, row := v.place(p)
+		v.find(table, row, string(p.Code), "%s", p.Detail)
 	}
-	if err := v.checkLog(signed); err != nil {
+	if err := v.checkLog(); err != nil {
 		return nil, err
 	}
 	for _, t := range authoritative {
@@ -152,18 +158,120 @@ func (v *verification) run(verifierKey string, kept []evidence.Checkpoint) (*Ver
 	return &v.out, nil
 }
 
-// head reads the signed head. One that does not verify is a finding, and then nothing that follows is worth much.
-func (v *verification) head(verifierKey string) (head evidence.Checkpoint, size int64, err error) {
-	var signed []byte
-	err = v.stored.row(v.ctx, `SELECT size, checkpoint FROM head WHERE one = 1`, nil, &size, &signed)
+// checkSchema compares the database's own structure with that of this version: a missing index hides rows, a trigger adds some.
+func (v *verification) checkSchema() error {
+	applied, err := v.pairs(v.stored, `SELECT name, checksum FROM migrations`)
 	if err != nil {
-		return head, 0, fmt.Errorf("read the head of the log: %w", err)
+		return fmt.Errorf("this is not a database of writ: %w", err)
+	}
+	known, err := v.pairs(v.rebuilt, `SELECT name, checksum FROM migrations`)
+	if err != nil {
+		return err
+	}
+	for name := range applied {
+		if _, ok := known[name]; !ok {
+			return fmt.Errorf("%w (it has migration %s)", ErrNewerDatabase, name)
+		}
+	}
+	have, err := v.pairs(v.stored, sqliteSchema)
+	if err != nil {
+		return err
+	}
+	want, err := v.pairs(v.rebuilt, sqliteSchema)
+	if err != nil {
+		return err
+	}
+	for name, text := range want {
+		if got, ok := have[name]; !ok {
+			v.find("schema", name, "deleted", "it must be there: %s", text)
+		} else if got != text {
+			v.find("schema", name, "changed", "it is %s, not %s", got, text)
+		}
+	}
+	for name, text := range have {
+		if _, ok := want[name]; !ok {
+			v.find("schema", name, "inserted", "this version has none such: %s", text)
+		}
+	}
+	return v.stored.each(v.ctx, sqliteIntegrity, nil, func(row func(...any) error) error {
+		var fault string
+		err := row(&fault)
+		if err == nil && fault != "ok" {
+			v.find("schema", "storage", "changed", "%s", fault)
+		}
+		return err
+	})
+}
+
+func (v *verification) pairs(on *session, text string) (map[string]string, error) {
+	out := map[string]string{}
+	err := on.each(v.ctx, text, nil, func(row func(...any) error) error {
+		var key, value string
+		err := row(&key, &value)
+		out[key] = value
+		return err
+	})
+	return out, err
+}
+
+// head reads the signed head. One that does not verify is a finding; the entries then are covered by nothing.
+func (v *verification) head(verifierKey string) (head evidence.Checkpoint, err error) {
+	origin, _, _ := strings.Cut(verifierKey, "+")
+	none := evidence.Checkpoint{Origin: origin, Root: evidence.NewTree().Root()}
+	var signed []byte
+	err = v.stored.row(v.ctx, `SELECT checkpoint FROM head WHERE one = 1`, nil, &signed)
+	if errors.Is(err, sql.ErrNoRows) {
+		v.find("head", "1", "deleted", "the log has no signed head")
+		return none, nil
+	}
+	if err != nil {
+		return head, fmt.Errorf("read the head of the log: %w", err)
 	}
 	head, err = evidence.OpenCheckpoint(signed, verifierKey)
-	if err != nil {
-		return head, 0, fmt.Errorf("the head of the log does not verify under this key: %w", err)
+	switch {
+	case errors.Is(err, evidence.ErrKey):
+		return head, err
+	case err != nil:
+		v.find("head", "1", "changed", "it does not verify under this key: %v", err)
+		return none, nil
 	}
-	return head, size, nil
+	return head, nil
+}
+
+// checkHead compares the head's other columns with what they repeat.
+func (v *verification) checkHead() error {
+	var size, at int64
+	err := v.stored.row(v.ctx, `SELECT size, time FROM head WHERE one = 1`, nil, &size, &at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil // head has named it
+	}
+	if err == nil && size != v.out.Checkpoint.Size {
+		v.find("head", "1", "changed", "it says size %d, its checkpoint %d", size, v.out.Checkpoint.Size)
+	}
+	if err == nil && at != micros(v.last) {
+		v.find("head", "1", "changed", "its time is %s, that of the last entry %s", fromMicros(at), v.last)
+	}
+	return err
+}
+
+// place says in which row a problem of the log lies, as closely as it is known.
+func (v *verification) place(p evidence.Problem) (table, row string) {
+	switch p.Code {
+	case evidence.CodeValueAltered, evidence.CodeValueMissing, evidence.CodeErasedPresent:
+		table = "disclosures"
+	case evidence.CodeRoot:
+		full := v.tree.Size() / evidence.TileWidth * evidence.TileWidth
+		if p.Index == evidence.WholeLog && !v.broken && full < v.tree.Size() {
+			return "entries", fmt.Sprintf("%d to %d, unless tiles were changed with their entries", full, v.tree.Size()-1)
+		}
+		table = "entries"
+	default:
+		table = "entries"
+	}
+	if p.Index == evidence.WholeLog {
+		return table, "the log as a whole"
+	}
+	return table, fmt.Sprint(p.Index)
 }
 
 // replay reads every entry once: into the verifier, and through the projection into the rebuilt tables.
@@ -192,13 +300,15 @@ func (v *verification) checkTiles(index int64, body []byte) error {
 	for _, tile := range v.tree.Append(evidence.LeafHash(body)) {
 		var stored []byte
 		err := v.stored.row(v.ctx, `SELECT data FROM tiles WHERE level = $1 AND n = $2`, []any{tile.Level, tile.Index}, &stored)
-		name := fmt.Sprintf("level %d, %d", tile.Level, tile.Index)
+		name := fmt.Sprintf("%d, %d", tile.Level, tile.Index)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
+			v.broken = true
 			v.find("tiles", name, "deleted", "the entries fill it, but it is not there")
 		case err != nil:
 			return err
 		case !bytes.Equal(stored, tile.Data):
+			v.broken = true
 			v.find("tiles", name, "changed", "it does not hold the hashes of the entries")
 			if tile.Level == 0 {
 				v.nameEntries(tile, stored)
@@ -232,6 +342,7 @@ func (v *verification) project(index int64, body []byte) error {
 		v.find("entries", entry.ID, "entry_malformed", "%v", err)
 		return nil
 	}
+	v.last = entry.Time
 	if activated, ok := e.(*event.PolicyActivated); ok {
 		v.bundles[activated.Bundle] = true
 	}
@@ -251,9 +362,9 @@ func (v *verification) disclosure(index int64, slot string) (d evidence.Disclosu
 }
 
 // checkLog looks for rows of the log itself that nothing explains.
-func (v *verification) checkLog(size int64) error {
-	if size != v.out.Checkpoint.Size {
-		v.find("head", "1", "changed", "it says size %d, its checkpoint %d", size, v.out.Checkpoint.Size)
+func (v *verification) checkLog() error {
+	if err := v.checkHead(); err != nil {
+		return err
 	}
 	if err := v.extraTiles(); err != nil {
 		return err
@@ -269,8 +380,7 @@ func (v *verification) checkLog(size int64) error {
 			return err
 		}
 		seen[hash] = true
-		sum := sha256.Sum256(content)
-		if want := "sha256:" + hex.EncodeToString(sum[:]); want != hash {
+		if want := bundleHash(content); want != hash {
 			v.find("bundles", hash, "changed", "its content has the hash %s", want)
 		}
 		if !v.bundles[hash] {
@@ -292,8 +402,8 @@ func (v *verification) extraTiles() error {
 		if err := row(&level, &n); err != nil {
 			return err
 		}
-		if full := v.tree.Size() >> (8 * (level + 1)); n < 0 || n >= full {
-			v.find("tiles", fmt.Sprintf("level %d, %d", level, n), "inserted", "the log is too small for it")
+		if level < 0 || n < 0 || n >= v.tree.Size()>>(8*(level+1)) {
+			v.find("tiles", fmt.Sprintf("%d, %d", level, n), "inserted", "the log is too small for it")
 		}
 		return nil
 	})
@@ -441,18 +551,27 @@ func compareKeys(a, b *cursor, keys int) int {
 	return slices.CompareFunc(a.values[:keys], b.values[:keys], compareValues)
 }
 
-// compareValues orders what the databases return: integers, then texts by their bytes.
+// compareValues orders what the databases return, as SQLite does: integers, then texts, then blobs by their bytes. A text
+// that was made a blob looks the same, but no query finds it.
 func compareValues(a, b any) int {
-	x, xInt := a.(int64)
-	y, yInt := b.(int64)
-	switch {
-	case xInt && yInt:
-		return cmp.Compare(x, y)
-	case xInt:
-		return -1
-	case yInt:
+	if c := cmp.Compare(class(a), class(b)); c != 0 {
+		return c
+	}
+	if x, ok := a.(int64); ok {
+		return cmp.Compare(x, b.(int64)) //nolint:forcetypeassert // of the same class
+	}
+	return strings.Compare(fmt.Sprint(show(a)), fmt.Sprint(show(b)))
+}
+
+func class(value any) int {
+	switch value.(type) {
+	case int64:
 		return 1
-	default:
-		return strings.Compare(fmt.Sprint(show(a)), fmt.Sprint(show(b)))
+	case string:
+		return 2
+	case []byte:
+		return 3
+	default: // the schema has no other
+		return 0
 	}
 }

@@ -18,7 +18,8 @@ type View struct {
 	ctx    context.Context
 	store  *Store
 	on     *session
-	inside bool // of the committing transaction: nothing can change under it
+	inside bool      // of the committing transaction: nothing can change under it
+	now    time.Time // of the transaction, inside it
 	seen   []read
 }
 
@@ -40,7 +41,8 @@ func (r *read) value(ctx context.Context, on *session) (int64, error) {
 	return now.Int64, err
 }
 
-// depend remembers that the change depends on what was seen.
+// depend remembers that the change depends on what was seen. Everything that a View reads is covered by a number that
+// changes with it, read in the same statement or before: in a later one it could belong to a newer state.
 func (v *View) depend(saw int64, text string, args ...any) {
 	if !v.inside {
 		v.seen = append(v.seen, read{text: text, args: args, saw: saw})
@@ -58,29 +60,61 @@ func (v *View) number(text string, args ...any) (int64, error) {
 	return now, nil
 }
 
+// one reads one row whose depended number is its first column. A missing row is access.ErrNotFound, and depended on too.
+func (v *View) one(number, text string, args []any, into ...any) error {
+	var saw int64
+	err := v.on.row(v.ctx, text, args, append([]any{&saw}, into...)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		saw, err = absent, access.ErrNotFound
+	}
+	if err == nil || saw == absent {
+		v.depend(saw, number, args...)
+	}
+	return unavailable(err)
+}
+
 func unavailable(err error) error {
-	if err == nil || errors.Is(err, access.ErrNotFound) {
+	if err == nil || errors.Is(err, access.ErrNotFound) || errors.Is(err, access.ErrUnavailable) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", access.ErrUnavailable, err)
 }
 
 // Now is the time to decide by.
-func (v *View) Now() time.Time { return v.store.Now() }
+func (v *View) Now() time.Time {
+	if v.inside {
+		return v.now // the entry's own
+	}
+	return v.store.Now()
+}
 
 // Pseudonym is the name under which an entity appears in evidence.
 func (v *View) Pseudonym(ref access.Ref) event.Pseudonym { return v.store.names.of(ref) }
 
-// CatalogVersion changes whenever the catalog, the active bundle or somebody's status does.
+const catalogVersion = `SELECT version FROM catalog_version WHERE one = 1`
+
+// CatalogVersion changes whenever the catalog, the active bundle or somebody's status does. What was built from the
+// catalog may be kept under it.
 func (v *View) CatalogVersion() (int64, error) {
-	return v.number(`SELECT version FROM catalog_version WHERE one = 1`)
+	version, err := v.number(catalogVersion)
+	if err == nil && v.unsettled(version) {
+		return v.store.unsettled.Add(-1) + absent, nil // its own, each time: another catalog may get the index yet
+	}
+	return version, err
 }
+
+// unsettled reports whether a version is that of an entry whose transaction may still be undone.
+func (v *View) unsettled(version int64) bool { return v.inside && version >= v.store.Size() }
 
 // Catalog reads the whole catalog. The caller reads CatalogVersion first and depends on that.
 func (v *View) Catalog() (event.CatalogState, error) {
 	state := event.CatalogState{Statuses: map[event.Pseudonym]access.Status{}}
+	version, err := (&read{text: catalogVersion}).value(v.ctx, v.on)
+	if err != nil {
+		return state, unavailable(err)
+	}
 	var identities []access.Ref
-	err := v.on.each(v.ctx, `SELECT catalog.kind, disclosures.value FROM catalog
+	err = v.on.each(v.ctx, `SELECT catalog.kind, disclosures.value FROM catalog
 		JOIN disclosures ON disclosures.idx = catalog.version AND disclosures.slot = 'document' ORDER BY catalog.kind, catalog.object`, nil,
 		func(row func(...any) error) error {
 			var o event.CatalogObject
@@ -102,7 +136,11 @@ func (v *View) Catalog() (event.CatalogState, error) {
 	if err != nil {
 		return state, unavailable(err)
 	}
-	v.store.names.learn(identities)
+	if v.unsettled(version) {
+		v.store.names.add(identities)
+	} else {
+		v.store.names.learn(version, identities)
+	}
 	err = v.on.each(v.ctx, `SELECT identity, status FROM identities`, nil, func(row func(...any) error) error {
 		var identity, status string
 		if err := row(&identity, &status); err != nil {
@@ -125,41 +163,30 @@ func (v *View) Catalog() (event.CatalogState, error) {
 // BundleContent reads a bundle that was active once; access.ErrNotFound if there is none of this hash.
 func (v *View) BundleContent(hash string) ([]byte, error) {
 	var content []byte
-	return content, v.one(`SELECT content FROM bundles WHERE hash = $1`, []any{hash}, &content)
+	err := v.one(`SELECT 1 FROM bundles WHERE hash = $1`, `SELECT 1, content FROM bundles WHERE hash = $1`, []any{hash}, &content)
+	return content, err
 }
 
-// one reads one row; a missing one is access.ErrNotFound.
-func (v *View) one(text string, args []any, into ...any) error {
-	err := v.on.row(v.ctx, text, args, into...)
-	if errors.Is(err, sql.ErrNoRows) {
-		return access.ErrNotFound
-	}
-	return unavailable(err)
-}
-
-// Fact is what a source told of an entity, and when; access.ErrNotFound if nothing is known.
+// Fact is what a source told of an entity, and when; access.ErrNotFound if nothing is known, or its value was erased.
 func (v *View) Fact(ref access.Ref) (access.Fact, error) {
-	const version = `SELECT version FROM facts WHERE entity = $1`
-	name := string(v.store.names.of(ref))
+	const from = ` FROM facts JOIN disclosures ON disclosures.idx = facts.version AND disclosures.slot = facts.slot WHERE facts.entity = $1`
 	var fact access.Fact
-	var at, index int64
+	var at int64
 	var value []byte
-	err := v.one(`SELECT facts.source, facts.observed_at, facts.version, disclosures.value FROM facts
-		JOIN disclosures ON disclosures.idx = facts.version AND disclosures.slot = facts.slot WHERE facts.entity = $1`,
-		[]any{name}, &fact.Source, &at, &index, &value)
-	if errors.Is(err, access.ErrNotFound) {
-		v.depend(absent, version, name)
-	}
+	err := v.one(`SELECT facts.version`+from, `SELECT facts.version, facts.source, facts.observed_at, disclosures.value`+from,
+		[]any{string(v.store.names.of(ref))}, &fact.Source, &at, &value)
 	if err != nil {
 		return fact, err
 	}
-	v.depend(index, version, name)
 	fact.ObservedAt = fromMicros(at)
-	return fact, unavailable(json.Unmarshal(value, &fact.Entity))
+	err = json.Unmarshal(value, &fact.Entity)
+	return fact, unavailable(err)
 }
 
 const taskColumns = `tasks.id, tasks.type, tasks.subject, tasks.status, tasks.reason, tasks.opened_at, tasks.expires_at, tasks.ended_at,
 	tasks.heartbeat, tasks.opened, tasks.version, COALESCE((SELECT at FROM heartbeats WHERE task = tasks.id), tasks.opened_at)`
+
+const taskVersion = `SELECT version FROM tasks WHERE id = $1`
 
 func (v *View) scanTask(row func(...any) error) (t access.Task, version int64, err error) {
 	var subject string
@@ -184,9 +211,10 @@ func (v *View) Task(id string) (access.Task, error) {
 		return task, unavailable(err)
 	}
 	if task.ID == "" {
+		v.depend(absent, taskVersion, id)
 		return task, access.ErrNotFound
 	}
-	v.depend(version, `SELECT version FROM tasks WHERE id = $1`, id)
+	v.depend(version, taskVersion, id) // not on the heartbeat: a later one only keeps the task alive
 	count := int64(0)
 	err = v.on.each(v.ctx, `SELECT label FROM task_labels WHERE task = $1 ORDER BY label`, []any{id}, func(row func(...any) error) error {
 		var label string
@@ -210,30 +238,42 @@ func (v *View) TaskEntries(task string) (int64, error) {
 	return v.number(`SELECT seq FROM task_log WHERE task = $1`, task)
 }
 
-// Tasks lists the tasks that a subject ever had, newest first, at most limit.
+// Tasks lists the tasks that a subject ever had, newest first, at most limit, without their labels.
 func (v *View) Tasks(subject access.Ref, limit int) ([]access.Task, error) {
-	return v.tasks(`SELECT `+taskColumns+` FROM tasks WHERE subject = $1 ORDER BY id DESC LIMIT $2`, string(v.store.names.of(subject)), limit)
+	name := string(v.store.names.of(subject))
+	if _, err := v.number(`SELECT MAX(version) FROM tasks WHERE subject = $1`, name); err != nil {
+		return nil, err
+	}
+	return v.tasks(`SELECT `+taskColumns+` FROM tasks WHERE subject = $1 ORDER BY id DESC LIMIT $2`, name, limit)
 }
 
-// OverdueTasks lists tasks that should have ended by now, at most limit.
+// OverdueTasks lists tasks that should have ended by now, at most limit, without their labels. A change depends on each
+// one that it lists and its last heartbeat, not on others that become overdue later.
 func (v *View) OverdueTasks(now time.Time, limit int) ([]access.Task, error) {
 	return v.tasks(`SELECT `+taskColumns+` FROM tasks LEFT JOIN heartbeats ON heartbeats.task = tasks.id
 		WHERE tasks.status IN ('open', 'paused') AND (tasks.expires_at <= $1 OR tasks.status = 'open' AND tasks.heartbeat > 0
 		AND COALESCE(heartbeats.at, tasks.opened_at) + tasks.heartbeat * 1000000 <= $1) LIMIT $2`, micros(now), limit)
 }
 
-// EndedTasks lists ended tasks that are not sealed and whose grants had all run out by the given time, at most limit.
+// EndedTasks lists ended tasks that are not sealed and whose grants had all run out by the given time, at most limit,
+// without their labels. A change depends on each one that it lists.
 func (v *View) EndedTasks(goneBy time.Time, limit int) ([]access.Task, error) {
 	return v.tasks(`SELECT `+taskColumns+` FROM tasks WHERE tasks.status = 'ended'
-		AND COALESCE((SELECT MAX(expires_at) FROM grants WHERE grants.task = tasks.id), 0) <= $1 LIMIT $2`, micros(goneBy), limit)
+		AND COALESCE((SELECT MAX(expires_at) FROM grants WHERE grants.task = tasks.id), 0) <= $1
+		AND NOT EXISTS (SELECT 1 FROM approvals WHERE approvals.task = tasks.id AND approvals.status = 'pending') LIMIT $2`, micros(goneBy), limit)
 }
 
 func (v *View) tasks(text string, args ...any) ([]access.Task, error) {
 	var out []access.Task
 	err := v.on.each(v.ctx, text, args, func(row func(...any) error) error {
-		task, _, err := v.scanTask(row)
+		task, version, err := v.scanTask(row)
+		if err != nil {
+			return err
+		}
 		out = append(out, task)
-		return err
+		v.depend(version, taskVersion, task.ID)
+		v.depend(micros(task.HeartbeatAt), `SELECT COALESCE((SELECT at FROM heartbeats WHERE task = tasks.id), tasks.opened_at) FROM tasks WHERE id = $1`, task.ID)
+		return nil
 	})
 	return out, unavailable(err)
 }
@@ -243,7 +283,11 @@ const grantColumns = `grants.id, grants.decided, grants.parent, grants.task, gra
 
 const grantFrom = ` FROM grants LEFT JOIN disclosures ON disclosures.idx = grants.decided AND disclosures.slot = 'input' `
 
-func scanGrant(row func(...any) error) (g access.Grant, version int64, err error) {
+// grantNumber changes with the grant and with the erasure of what it was for.
+const grantNumber = `SELECT CASE WHEN disclosures.idx IS NULL THEN -2 - grants.version ELSE grants.version END` + grantFrom + `WHERE grants.id = $1`
+
+func scanGrant(row func(...any) error) (g access.Grant, number int64, err error) {
+	var version int64
 	var granted, expires, ended int64
 	var input []byte
 	err = row(&g.ID, &g.Decided, &g.Parent, &g.Task, (*string)(&g.Mode), &g.Depth, (*string)(&g.Status), (*string)(&g.Reason),
@@ -253,7 +297,7 @@ func scanGrant(row func(...any) error) (g access.Grant, version int64, err error
 	}
 	g.GrantedAt, g.ExpiresAt, g.EndedAt = fromMicros(granted), fromMicros(expires), fromMicros(ended)
 	if len(input) == 0 {
-		return g, version, nil // erased: nobody knows any more what it was for, so it matches nothing
+		return g, -2 - version, nil // erased: nobody knows any more what it was for, so it matches nothing
 	}
 	var decided struct{ Request access.Request }
 	err = json.Unmarshal(input, &decided)
@@ -268,6 +312,7 @@ func (v *View) Grant(id string) (access.Grant, error) {
 		return access.Grant{}, err
 	}
 	if len(grants) == 0 {
+		v.depend(absent, grantNumber, id)
 		return access.Grant{}, access.ErrNotFound
 	}
 	return grants[0], nil
@@ -275,23 +320,35 @@ func (v *View) Grant(id string) (access.Grant, error) {
 
 // ActiveGrants lists the grants of a task that have not ended and not run out at now.
 func (v *View) ActiveGrants(task string, now time.Time) ([]access.Grant, error) {
+	if err := v.dependOnGrants(task); err != nil {
+		return nil, err
+	}
 	return v.grants(`WHERE grants.task = $1 AND grants.status = 'active' AND grants.expires_at > $2 ORDER BY grants.id`, task, micros(now))
 }
 
 // GrantsOfTask lists every grant that a task ever had.
 func (v *View) GrantsOfTask(task string) ([]access.Grant, error) {
+	if err := v.dependOnGrants(task); err != nil {
+		return nil, err
+	}
 	return v.grants(`WHERE grants.task = $1 ORDER BY grants.id`, task)
+}
+
+// dependOnGrants makes a list of a task's grants stale when one is added, too.
+func (v *View) dependOnGrants(task string) error {
+	_, err := v.number(`SELECT MAX(version) FROM grants WHERE task = $1`, task)
+	return err
 }
 
 func (v *View) grants(where string, args ...any) ([]access.Grant, error) {
 	var out []access.Grant
 	err := v.on.each(v.ctx, `SELECT `+grantColumns+grantFrom+where, args, func(row func(...any) error) error {
-		grant, version, err := scanGrant(row)
+		grant, number, err := scanGrant(row)
 		if err != nil {
 			return err
 		}
 		out = append(out, grant)
-		v.depend(version, `SELECT version FROM grants WHERE id = $1`, grant.ID)
+		v.depend(number, grantNumber, grant.ID)
 		return nil
 	})
 	return out, unavailable(err)
@@ -304,19 +361,23 @@ func (v *View) Approval(id string) (access.Approval, error) {
 		return access.Approval{}, err
 	}
 	if len(list) == 0 {
+		v.depend(absent, approvalVersion, id)
 		return access.Approval{}, access.ErrNotFound
 	}
 	return list[0], nil
 }
+
+const approvalVersion = `SELECT version FROM approvals WHERE id = $1`
 
 // PendingApprovals lists the questions that wait for people, oldest first, at most limit.
 func (v *View) PendingApprovals(limit int) ([]access.Approval, error) {
 	return v.approvals(`WHERE status = 'pending' ORDER BY id LIMIT $1`, limit)
 }
 
-// LapsedApprovals lists the questions that nobody answered in time, at most limit.
+// LapsedApprovals lists the questions that nobody answered in time, or whose task has ended, at most limit.
 func (v *View) LapsedApprovals(now time.Time, limit int) ([]access.Approval, error) {
-	return v.approvals(`WHERE status = 'pending' AND expires_at <= $1 ORDER BY id LIMIT $2`, micros(now), limit)
+	return v.approvals(`WHERE status = 'pending' AND (expires_at <= $1
+		OR task IN (SELECT id FROM tasks WHERE tasks.status = 'ended')) ORDER BY id LIMIT $2`, micros(now), limit)
 }
 
 func (v *View) approvals(where string, args ...any) ([]access.Approval, error) {
@@ -331,7 +392,7 @@ func (v *View) approvals(where string, args ...any) ([]access.Approval, error) {
 			}
 			a.Subject = v.store.names.ref(event.Pseudonym(subject))
 			a.AskedAt, a.ExpiresAt, a.ApprovedUntil = fromMicros(asked), fromMicros(expires), fromMicros(until)
-			v.depend(version, `SELECT version FROM approvals WHERE id = $1`, a.ID)
+			v.depend(version, approvalVersion, a.ID)
 			out = append(out, a)
 			return nil
 		})
@@ -397,20 +458,20 @@ func (v *View) Precedent(subject, action access.Ref, resourceType, taskType stri
 	var p access.Precedent
 	version := int64(absent)
 	err := v.on.row(v.ctx, `SELECT approvals, denials, reversals, version`+where, args, &p.Approvals, &p.Denials, &p.Reversals, &version)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = nil
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return p, unavailable(err)
 	}
 	v.depend(version, `SELECT version`+where, args...)
-	return p, unavailable(err)
+	return p, nil
 }
 
 // Remembered is what an idempotency key stands for; ok is false if it is free.
 func (v *View) Remembered(subject access.Ref, key string) (r event.Remember, ok bool, err error) {
 	name := v.store.names.of(subject)
 	var expires int64
-	err = v.one(`SELECT digest, result, expires FROM idempotency WHERE subject = $1 AND key = $2`, []any{string(name), key}, &r.Digest, &r.Result, &expires)
+	err = v.one(`SELECT version FROM idempotency WHERE subject = $1 AND key = $2`,
+		`SELECT version, digest, result, expires FROM idempotency WHERE subject = $1 AND key = $2`, []any{string(name), key}, &r.Digest, &r.Result, &expires)
 	if errors.Is(err, access.ErrNotFound) {
-		v.depend(absent, `SELECT expires FROM idempotency WHERE subject = $1 AND key = $2`, string(name), key)
 		return r, false, nil
 	}
 	r.Subject, r.Key, r.Expires = name, key, fromMicros(expires)
@@ -419,15 +480,19 @@ func (v *View) Remembered(subject access.Ref, key string) (r event.Remember, ok 
 
 // DecisionIndex is where a decision stands in the log.
 func (v *View) DecisionIndex(id string) (int64, error) {
-	var index int64
-	return index, v.one(`SELECT version FROM decisions WHERE id = $1`, []any{id}, &index)
+	index, err := v.number(`SELECT version FROM decisions WHERE id = $1`, id)
+	if err == nil && index == absent {
+		return 0, access.ErrNotFound
+	}
+	return index, err
 }
 
 // DecisionEvent reads what the entry at an index says was decided.
 func (v *View) DecisionEvent(index int64) (event.DecisionMade, error) {
 	var body []byte
 	var decided event.DecisionMade
-	if err := v.one(`SELECT body FROM entries WHERE idx = $1`, []any{index}, &body); err != nil {
+	err := v.one(`SELECT idx FROM entries WHERE idx = $1`, `SELECT idx, body FROM entries WHERE idx = $1`, []any{index}, &body)
+	if err != nil {
 		return decided, err
 	}
 	var entry struct {
@@ -440,13 +505,16 @@ func (v *View) DecisionEvent(index int64) (event.DecisionMade, error) {
 	if entry.Type != decided.EventType() {
 		return decided, access.ErrNotFound
 	}
-	return decided, unavailable(json.Unmarshal(entry.Data, &decided))
+	err = json.Unmarshal(entry.Data, &decided)
+	return decided, unavailable(err)
 }
 
 // Value reads what lies beside an entry; access.ErrNotFound if it was erased or never there.
 func (v *View) Value(index int64, slot string) (json.RawMessage, error) {
 	var value []byte
-	return value, v.one(`SELECT value FROM disclosures WHERE idx = $1 AND slot = $2`, []any{index, slot}, &value)
+	err := v.one(`SELECT 1 FROM disclosures WHERE idx = $1 AND slot = $2`,
+		`SELECT 1, value FROM disclosures WHERE idx = $1 AND slot = $2`, []any{index, slot}, &value)
+	return value, err
 }
 
 // Input reads the input of the decision at an index.

@@ -45,7 +45,7 @@ func newHouse(t *testing.T) *house {
 func (h *house) hear(t *testing.T, step *replay.Step) {
 	t.Helper()
 	for _, e := range step.Facts {
-		if source, ok := h.index.Provider(e.ID.Type); !ok || source.Name != replay.FactSource {
+		if source, ok := h.index.Provider(e.ID.Type); !ok || source.Name != replay.FactSource || source.Identity != replay.ReservationSystem() {
 			t.Fatalf("%s: the fact source does not provide the type", e.ID)
 		}
 		if err := h.bundle.CheckEntity(e); err != nil {

@@ -122,10 +122,11 @@ func readEntries[T any, P interface {
 	out := map[string]*T{}
 	for dec.More() {
 		token, err := dec.Token()
-		if err != nil {
-			return nil, fault(dec.InputOffset(), err)
+		key, ok := token.(string)
+		if err != nil || !ok {
+			return nil, fault(dec.InputOffset(), fmt.Errorf("want the id of an entry: %w", err))
 		}
-		key, at, value := token.(string), dec.InputOffset(), new(T) // what stands before a colon is a string
+		at, value := dec.InputOffset(), new(T)
 		if err := dec.Decode(value); err != nil {
 			return nil, fault(at, fmt.Errorf("%q: %w", clip(key), err))
 		}

@@ -3,8 +3,6 @@ package replay
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -107,10 +105,10 @@ func parseArgs(raw json.RawMessage) (map[string]any, error) {
 	if err := dec.Decode(&args); err != nil {
 		return nil, err
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows the object")
+	for key, value := range args {
+		args[key] = plain(value)
 	}
-	return plain(args).(map[string]any), nil
+	return args, nil
 }
 
 func plain(value any) any {

@@ -97,7 +97,7 @@ CREATE TABLE grants (
     uses       BIGINT NOT NULL,
     version    BIGINT NOT NULL
 ){{clustered}};
-CREATE INDEX grants_by_task ON grants (task);
+CREATE INDEX grants_by_task ON grants (task, version);
 CREATE TABLE approvals (
     id             TEXT PRIMARY KEY,
     decided        BIGINT NOT NULL,
@@ -168,6 +168,7 @@ CREATE TABLE idempotency (
     digest  BYTEA  NOT NULL,
     result  TEXT   NOT NULL,
     expires BIGINT NOT NULL,
+    version BIGINT NOT NULL,
     PRIMARY KEY (subject, key)
 ){{clustered}};
 CREATE INDEX idempotency_by_expiry ON idempotency (expires);
