@@ -202,8 +202,6 @@ func wantProblem(t testing.TB, b *Bundle, in *access.Input, part string) {
 	}
 }
 
-func TestMain(m *testing.M) { os.Exit(m.Run()) }
-
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/writ-project/writ/evidence"
 	"github.com/writ-project/writ/internal/access/event"
 )
@@ -54,6 +56,9 @@ func newTampering(t *testing.T) *tampering {
 	return tp
 }
 
+// errNothing says that a swap gave the same rows: each became the other.
+var errNothing = errors.New("nothing was changed")
+
 // try makes a change, verifies, and undoes the change. A change that the schema refuses is none.
 func (tp *tampering) try(change func() error) (findings []Finding, refused bool) {
 	tp.t.Helper()
@@ -61,7 +66,7 @@ func (tp *tampering) try(change func() error) (findings []Finding, refused bool)
 	tp.exec(`BEGIN`)
 	defer tp.exec(`ROLLBACK`)
 	if err := change(); err != nil {
-		if strings.Contains(err.Error(), "constraint") {
+		if errors.Is(err, errNothing) || strings.Contains(err.Error(), "constraint") {
 			return nil, true
 		}
 		tp.t.Fatal(err)
@@ -160,8 +165,8 @@ func withKey(row []any, column int, value any) []any {
 
 func keyOf(row []any, keys int) string { return (&cursor{values: row}).key(keys) }
 
-// names reports whether a finding names the row, as closely as can be asked.
-func names1(findings []Finding, table, row string) bool {
+// namesRow reports whether a finding names the row, as closely as can be asked.
+func namesRow(findings []Finding, table, row string) bool {
 	return slices.ContainsFunc(findings, func(f Finding) bool {
 		if f.Table != table {
 			return false
@@ -201,7 +206,7 @@ func TestI1_EveryTamperedRowIsNamed(t *testing.T) {
 		check := func(what, row string, change func() error) {
 			t.Helper()
 			findings, refused := tp.try(change)
-			if !refused && !names1(findings, tb.name, row) {
+			if !refused && !namesRow(findings, tb.name, row) {
 				t.Errorf("%s: %s of row %q was not named: %v", tb.name, what, row, findings[:min(len(findings), 5)])
 			}
 		}
@@ -222,7 +227,12 @@ func TestI1_EveryTamperedRowIsNamed(t *testing.T) {
 			}
 			second := rows[at]
 			spare := different(different(first[i]))
-			check("swap of "+column, keyOf(first, tb.keys), func() error {
+			check("swap of "+column, keyOf(first, tb.keys), func() (err error) {
+				defer func() {
+					if _, now := tp.rows(tb.name, tb.keys); err == nil && cmp.Equal(now, rows) {
+						err = errNothing
+					}
+				}()
 				if i >= tb.keys {
 					return errors.Join(tp.set(tb.name, columns, tb.keys, first, i, second[i]), tp.set(tb.name, columns, tb.keys, second, i, first[i]))
 				}
