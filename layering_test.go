@@ -34,7 +34,7 @@ func rooms() map[string][]string {
 
 // everything may be imported where parts are put together.
 func putTogether() []string {
-	return []string{"internal/app", "internal/demo", "cmd/writ", "examples/airline/eval"}
+	return []string{"internal/app", "internal/sandbox", "internal/demo", "cmd/writ", "examples/airline/eval"}
 }
 
 type pkg struct {

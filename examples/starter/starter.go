@@ -1,7 +1,11 @@
 // Package starter holds the folder that `writ init` makes and the demo runs on.
 package starter
 
-import "embed"
+import (
+	"bytes"
+	"embed"
+	"io/fs"
+)
 
 // Files are writ.yaml, catalog/ and policy/.
 //
@@ -10,3 +14,17 @@ var Files embed.FS
 
 // Issuer is the identity provider that the files name: the one thing a new installation must replace.
 const Issuer = "https://idp.example.com"
+
+// Site is all files, by path, with the identity provider's URL put in.
+func Site(issuer string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	err := fs.WalkDir(Files, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := Files.ReadFile(path)
+		files[path] = bytes.ReplaceAll(content, []byte(Issuer), []byte(issuer))
+		return err
+	})
+	return files, err
+}

@@ -66,7 +66,7 @@ type People interface {
 
 // involved are those who asked, those it is asked for, and whoever answers for them: nobody of them is independent (I6).
 func involved(in *Input, people People) map[Ref]bool {
-	out := map[Ref]bool{in.Request.Principal: true}
+	out := map[Ref]bool{}
 	add := func(id Ref) {
 		out[id] = true
 		if identity, ok := people.Identity(id); ok {
@@ -75,6 +75,7 @@ func involved(in *Input, people People) map[Ref]bool {
 		}
 	}
 	add(in.Request.Subject)
+	add(in.Request.Principal)
 	for i := range in.Standing.Chain {
 		add(in.Standing.Chain[i].Subject)
 	}
@@ -127,7 +128,7 @@ func Satisfied(requires []Requirement, people []Ref, eligible func(ApprovalForm)
 	var places [][]Ref
 	for _, form := range forms(requires) {
 		able := slices.DeleteFunc(slices.Clone(eligible(form)), func(human Ref) bool { return !slices.Contains(people, human) })
-		for range form.Count {
+		for range max(form.Count, 1) { // a form is never satisfied by nobody (I7)
 			places = append(places, able)
 		}
 	}
@@ -181,7 +182,9 @@ func (a Approval) Answered(answer Answer, in *Input, people People) (Approval, e
 	}
 	var yes []Ref
 	for _, other := range a.Answers {
-		yes = append(yes, other.By)
+		if other.Approve {
+			yes = append(yes, other.By)
+		}
 	}
 	if Satisfied(a.Requires, yes, func(form ApprovalForm) []Ref { return Eligible(form, in, people) }) {
 		a.Status = ApprovalApproved

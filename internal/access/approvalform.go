@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // The kinds of approval a policy may ask for. Confirmations are not independent.
@@ -28,16 +29,15 @@ func ParseApprovalForm(text string) (ApprovalForm, error) {
 		return ApprovalForm{Kind: text, Count: 1}, nil
 	}
 	count := 1
-	rest := text
-	if number, after, ok := strings.Cut(text, " of "); ok {
-		n, err := strconv.Atoi(number)
-		if err != nil || n < 1 || n > 9 || number != strconv.Itoa(n) {
+	team, one := strings.CutPrefix(text, "team:")
+	if !one {
+		number, after, ok := strings.Cut(text, " of team:")
+		if !ok || len(number) != 1 || number[0] < '1' || number[0] > '9' {
 			return ApprovalForm{}, formError(text)
 		}
-		count, rest = n, after
+		count, team = int(number[0]-'0'), after
 	}
-	team, ok := strings.CutPrefix(rest, "team:")
-	if !ok || team == "" || strings.TrimSpace(team) != team {
+	if team == "" || strings.TrimSpace(team) != team || !utf8.ValidString(team) {
 		return ApprovalForm{}, formError(text)
 	}
 	return ApprovalForm{Kind: FormTeam, Team: team, Count: count}, nil

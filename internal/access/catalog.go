@@ -282,9 +282,6 @@ func (x *Index) Identify(issuer, subject string, claims map[string]any) (*Identi
 			}
 			found = candidate
 		}
-		if key.subject == "" {
-			break
-		}
 	}
 	return found, found != nil
 }
@@ -306,5 +303,5 @@ func (i *Identity) matches(key matchKey, claims map[string]any) bool {
 // ReviewDue reports whether the date by which the identity is looked at again has passed.
 func (i *Identity) ReviewDue(now time.Time) bool {
 	by, err := time.Parse(time.DateOnly, i.ReviewBy)
-	return err == nil && now.After(by.AddDate(0, 0, 1))
+	return err == nil && !now.Before(by.AddDate(0, 0, 1))
 }

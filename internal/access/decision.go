@@ -2,6 +2,7 @@ package access
 
 import (
 	"encoding/json"
+	"math"
 	"time"
 )
 
@@ -51,8 +52,11 @@ const (
 // Seconds is a duration in whole seconds, as it appears in JSON and in policies.
 type Seconds int64
 
-// Duration is the same span as a time.Duration.
-func (s Seconds) Duration() time.Duration { return time.Duration(s) * time.Second }
+// Duration is the same span as a time.Duration, or the nearest that one can hold (292 years).
+func (s Seconds) Duration() time.Duration {
+	const most = Seconds(math.MaxInt64 / time.Second)
+	return time.Duration(min(max(s, -most), most)) * time.Second
+}
 
 // Request is what is asked: one action on one resource, for a task.
 type Request struct {

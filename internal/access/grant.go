@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // MaxDepth is how often a right may be passed on, counted from the root grant at 0.
@@ -55,7 +57,7 @@ func (g *Grant) Exceeds(r *Request) Code {
 		return CodeExceedsParent
 	case r.Subject != g.Subject && g.Mode != Delegate:
 		return CodeExceedsParent
-	case r.Mode == Delegate && g.Mode != Delegate:
+	case r.Subject == g.Subject && g.Mode != r.Mode: // to use and to lend are separate rights
 		return CodeExceedsParent
 	case g.Depth+1 > MaxDepth:
 		return CodeDepthExceeded
@@ -64,26 +66,24 @@ func (g *Grant) Exceeds(r *Request) Code {
 	}
 }
 
-// sameArgs compares the JSON values, so that spacing and key order do not matter.
+// sameArgs compares the JSON values, so that spacing and key order do not matter; a number must be written the same.
+// What is not one value in I-JSON (RFC 7493: UTF-8, unique names) means different things to different readers, and is
+// the same as nothing.
 func sameArgs(child, parent json.RawMessage) bool {
-	return bytes.Equal(canonical(child), canonical(parent))
+	a, err := canonical(child)
+	if err != nil {
+		return false
+	}
+	b, err := canonical(parent)
+	return err == nil && bytes.Equal(a, b)
 }
 
-func canonical(args json.RawMessage) []byte {
+func canonical(args json.RawMessage) (jsontext.Value, error) {
 	if len(args) == 0 {
-		return []byte("{}")
+		return jsontext.Value("{}"), nil
 	}
-	decoder := json.NewDecoder(bytes.NewReader(args))
-	decoder.UseNumber()
-	var value any
-	if decoder.Decode(&value) != nil {
-		return args
-	}
-	out, err := json.Marshal(value)
-	if err != nil {
-		return args
-	}
-	return out
+	value := jsontext.Value(args).Clone()
+	return value, value.Format(jsontext.ReorderRawObjects(true))
 }
 
 // Bound is when a grant given now ends, and how often it may be used: the tightest of what was wanted,
@@ -93,7 +93,7 @@ func Bound(in *Input, b Bounds, approval *Limit) Limit {
 	if ttl == 0 {
 		ttl = DefaultTTL
 	}
-	if b.MaxTTL > 0 {
+	if b.MaxTTL != 0 {
 		ttl = min(ttl, b.MaxTTL)
 	}
 	limit := Limit{ExpiresAt: in.Now.Add(ttl.Duration()), MaxUses: b.MaxUses}

@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
-// MaxIDLength bounds an entity id, in bytes (a SPIFFE ID has at most 2048).
+// MaxIDLength bounds an entity id, and its type, in bytes (a SPIFFE ID has at most 2048).
 const MaxIDLength = 2048
 
 // Ref names an entity the way Cedar does: a type and an id, written Type::"id".
@@ -21,15 +22,15 @@ var typeName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(::[A-Za-z_][A-Za-z0-9
 // ParseRef reads Type::"id". Inside the quotes only \" and \\ are escapes.
 func ParseRef(text string) (Ref, error) {
 	typ, quoted, ok := strings.Cut(text, `::"`)
-	if !ok || !strings.HasSuffix(quoted, `"`) || !typeName.MatchString(typ) {
+	if !ok || !strings.HasSuffix(quoted, `"`) || len(typ) > MaxIDLength || !typeName.MatchString(typ) {
 		return Ref{}, fmt.Errorf(`%q is not an entity: write Type::"id", such as Agent::"refund-bot"`, clip(text))
 	}
 	id, err := unescape(strings.TrimSuffix(quoted, `"`))
 	if err != nil {
 		return Ref{}, fmt.Errorf("%q is not an entity: %w", clip(text), err)
 	}
-	if id == "" || len(id) > MaxIDLength {
-		return Ref{}, fmt.Errorf("%q: an id has 1 to %d bytes", clip(text), MaxIDLength)
+	if id == "" || len(id) > MaxIDLength || !utf8.ValidString(id) { // JSON cannot carry anything but UTF-8 (I8)
+		return Ref{}, fmt.Errorf("%q: an id has 1 to %d bytes of UTF-8", clip(text), MaxIDLength)
 	}
 	return Ref{Type: typ, ID: id}, nil
 }
@@ -49,10 +50,10 @@ func unescape(text string) (string, error) {
 	}
 	var out strings.Builder
 	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case c == '"':
+		switch c := text[i]; c {
+		case '"':
 			return "", fmt.Errorf("a quote inside the id must be escaped")
-		case c == '\\':
+		case '\\':
 			i++
 			if i == len(text) || text[i] != '"' && text[i] != '\\' {
 				return "", fmt.Errorf(`only \" and \\ are escapes`)

@@ -8,8 +8,9 @@ type Standing struct {
 	Task      *Task   `json:"task,omitempty"`
 	MayOpen   bool    `json:"may_open,omitempty"` // for opening a task: its type names the subject as opener
 	Chain     []Grant `json:"chain,omitempty"`    // the grants above, parent first, root last
-	// Above are the statuses of the subjects of Chain, in its order.
+	// Above says of each grant of Chain where its subject stands: Active only if its owner and its principal are, too.
 	Above []Status `json:"above,omitempty"`
+	Tasks []Task   `json:"tasks,omitempty"` // of the grants of Chain, in its order
 }
 
 // Evaluator decides by policy alone. It must be a pure function of its input.
@@ -49,13 +50,25 @@ func (s *Standing) Dead(in *Input) Code {
 		return CodeTaskEnded
 	case in.Request.Task == "" && in.Request.Action.Type != TypeWritAction:
 		return CodeTaskEnded
-	case in.Request.Parent != "" && (len(s.Chain) == 0 || len(s.Above) != len(s.Chain)):
+	case !s.held(in):
 		return CodeParentRevoked
+	default:
+		return ""
 	}
+}
+
+// held reports whether every grant from the parent to the root is there and alive: itself, its task and its subject.
+func (s *Standing) held(in *Input) bool {
+	if len(s.Above) != len(s.Chain) || len(s.Tasks) != len(s.Chain) {
+		return false
+	}
+	next := in.Request.Parent
 	for i := range s.Chain {
-		if !s.Chain[i].Live(in.Now) || s.Above[i] != Active {
-			return CodeParentRevoked
+		g, task := &s.Chain[i], &s.Tasks[i]
+		if next == "" || g.ID != next || task.ID != g.Task || !g.Live(in.Now) || !task.Live(in.Now) || s.Above[i] != Active {
+			return false
 		}
+		next = g.Parent
 	}
-	return ""
+	return next == ""
 }

@@ -217,6 +217,9 @@ func (a *App) Close() error {
 	return a.store.Close()
 }
 
+// DatabasePath is the database's file.
+func (a *App) DatabasePath() string { return filepath.Join(a.config.Data, DatabaseFile) }
+
 // Store is the database, for what reads the log in the same process.
 func (a *App) Store() *store.Store { return a.store }
 

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/writ-project/writ/evidence"
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/access/event"
 	"github.com/writ-project/writ/internal/catalog"
@@ -29,9 +30,6 @@ type act struct {
 
 // act decides on an administrative act. Its answer is recorded whatever it is.
 func (c *Control) act(v View, s *snapshot, caller Caller, a act) (*Answer, event.Change, error) {
-	if refusal := c.limits.allow(caller.Identity, 0, v.Now()); refusal != nil {
-		return nil, event.Change{}, refusal
-	}
 	request := access.Request{Subject: caller.Identity, Action: access.Act(a.name), Resource: a.resource, Mode: access.Use}
 	if a.digest != "" && s.bundle != nil && s.bundle.TakesArgument(request.Action, "digest") {
 		request.Args = json.RawMessage(`{"digest":"` + a.digest + `"}`)
@@ -82,27 +80,36 @@ func (c *Control) SetStatus(ctx context.Context, caller Caller, identity access.
 	if status != access.Active && status != access.Suspended {
 		return nil, invalid(InvalidArgument, "an identity is suspended or made active; the catalog retires it")
 	}
-	run, name := c.ledger.Update, access.ActResume
-	if status == access.Suspended {
-		run, name = c.ledger.Revoke, access.ActSuspend
+	if err := checkReason(reason); err != nil {
+		return nil, err
 	}
-	var answer *Answer
-	receipt, err := run(ctx, func(v View) (event.Change, error) {
+	name := access.ActResume
+	if status == access.Suspended {
+		name = access.ActSuspend
+	}
+	decide := func(v View) (*Answer, event.Change, error) {
 		s, err := c.snapshot(v)
 		if err != nil {
-			return event.Change{}, err
+			return nil, event.Change{}, err
 		}
 		if _, ok := s.index.Identity(identity); !ok {
-			return event.Change{}, invalid(UnknownResource, "there is no identity %s in the catalog", identity)
+			return nil, event.Change{}, invalid(UnknownResource, "there is no identity %s in the catalog", identity)
 		}
-		var change event.Change
-		answer, change, err = c.act(v, s, caller, act{name: name, resource: identity})
+		answer, change, err := c.act(v, s, caller, act{name: name, resource: identity})
 		if err != nil || answer.Decided.Outcome != access.Allow || s.statusOf(identity) == status {
-			return change, err
+			return answer, change, err
 		}
 		by := event.By{Kind: event.ByDecision, Decision: answer.ID}
 		change.Drafts = append(change.Drafts, withReason([]event.Draft{{Event: &event.IdentityChanged{Identity: v.Pseudonym(identity), Status: status, By: by}}}, reason)...)
-		return change, nil
+		return answer, change, nil
+	}
+	if status == access.Suspended {
+		return c.lessen(ctx, caller, decide)
+	}
+	var answer *Answer
+	receipt, err := c.update(ctx, caller, func(v View) (change event.Change, err error) {
+		answer, change, err = decide(v)
+		return change, err
 	})
 	if err != nil {
 		return nil, err
@@ -114,7 +121,7 @@ func (c *Control) SetStatus(ctx context.Context, caller Caller, identity access.
 // Applied is what applying a configuration changes, or would change.
 type Applied struct {
 	Changes []string // of the catalog, one readable line each
-	Bundle  string   // hash of the bundle that is active afterwards
+	Bundle  string   // hash of the bundle that is active afterwards, or would be
 	Former  string   // hash of the one before, if it changes
 	Answers []*Answer
 	Dry     bool
@@ -136,6 +143,8 @@ func (f Configuration) part(prefix string) map[string][]byte {
 // Apply makes a configuration the declared state, as a whole or not at all. With no caller it is the operator's start of
 // the process. approvals holds, by act (apply_catalog, activate_policy), the approval that speaks for it, if policy asked
 // for one before. Faults of the files are *Invalid with the full list as its cause; then the former state stays active.
+// Whoever may not apply learns neither faults nor changes, which would tell what the catalog holds; a dry run that is
+// refused is recorded, any other leaves nothing.
 func (c *Control) Apply(ctx context.Context, caller *Caller, files Configuration, approvals map[string]string, dry bool) (*Applied, error) {
 	var applied *Applied
 	decide := func(v View) (event.Change, error) {
@@ -143,37 +152,72 @@ func (c *Control) Apply(ctx context.Context, caller *Caller, files Configuration
 		if err != nil {
 			return event.Change{}, err
 		}
+		applied = &Applied{Bundle: s.hash(), Dry: dry}
 		plan, err := s.plan(files)
 		if err != nil {
-			return event.Change{}, err
+			return c.faulty(v, s, caller, files, applied, err)
 		}
-		applied = &Applied{Bundle: plan.bundle.Hash(), Dry: dry}
-		if plan.newBundle {
-			applied.Former = s.hash()
+		change, err := c.apply(v, s, caller, plan, approvals, applied)
+		if err != nil || applied.denied() {
+			return change, err
 		}
 		for _, change := range plan.changes {
 			applied.Changes = append(applied.Changes, change.String())
 		}
 		if dry {
-			return event.Change{}, nil
+			applied.Answers, change = nil, event.Change{}
+			applied.activates(s, plan)
 		}
-		return c.apply(v, s, caller, plan, approvals, applied)
+		return change, nil
 	}
-	if dry {
-		err := c.ledger.Read(ctx, func(v View) error { _, err := decide(v); return err })
-		return applied, err
+	var receipt event.Receipt
+	var err error
+	if caller == nil {
+		receipt, err = c.ledger.Update(ctx, decide)
+	} else {
+		receipt, err = c.update(ctx, *caller, decide)
 	}
-	receipt, err := c.ledger.Update(ctx, decide)
 	if err != nil {
 		return nil, err
 	}
-	for i, answer := range applied.Answers {
-		answer.Time = receipt.Time
-		if i < len(receipt.Indexes) {
-			answer.Evidence = receipt.Indexes[i]
-		}
+	for i, answer := range applied.Answers { // their entries come first, in this order
+		c.finish(answer, event.Receipt{Indexes: receipt.Indexes[i : i+1], Time: receipt.Time})
 	}
 	return applied, nil
+}
+
+func (a *Applied) denied() bool {
+	return slices.ContainsFunc(a.Answers, func(answer *Answer) bool { return answer.Decided.Outcome == access.Deny })
+}
+
+func (a *Applied) activates(s *snapshot, p *plan) {
+	a.Bundle = p.bundle.Hash()
+	if p.newBundle {
+		a.Former = s.hash()
+	}
+}
+
+// faulty answers files that do not hold: with their faults for whoever could apply them, with a refusal for others.
+func (c *Control) faulty(v View, s *snapshot, caller *Caller, files Configuration, applied *Applied, faults error) (event.Change, error) {
+	if caller == nil {
+		return event.Change{}, faults
+	}
+	for prefix, name := range map[string]string{"catalog/": access.ActApplyCatalog, "policy/": access.ActActivatePolicy} {
+		part := files.part(prefix)
+		if len(part) == 0 {
+			continue
+		}
+		digest := sha256.Sum256(policy.Archive(part))
+		answer, change, err := c.act(v, s, *caller, act{name: name, resource: access.Installation(), digest: "sha256:" + hex.EncodeToString(digest[:])})
+		if err != nil {
+			return event.Change{}, err
+		}
+		if answer.Decided.Outcome == access.Deny {
+			applied.Answers = []*Answer{answer}
+			return change, nil
+		}
+	}
+	return event.Change{}, faults
 }
 
 // plan is a configuration that holds as a whole, and what it changes.
@@ -273,13 +317,24 @@ func (c *Control) apply(v View, s *snapshot, caller *Caller, p *plan, approvals 
 	if p.newBundle {
 		allowed, err := decideOn(access.ActActivatePolicy, p.bundle.Hash())
 		if err != nil || !allowed {
+			keepApprovals(change.Drafts)
 			return change, err
 		}
 		change.Bundle = &event.Bundle{Hash: p.bundle.Hash(), Content: p.archive}
 		effects = append(effects, event.Draft{Event: &event.PolicyActivated{Bundle: p.bundle.Hash(), By: by}})
 	}
+	applied.activates(s, p)
 	change.Drafts = append(change.Drafts, effects...)
 	return change, nil
+}
+
+// keepApprovals leaves unused what speaks for an act that does not come to be, because the other half is refused.
+func keepApprovals(decisions []event.Draft) {
+	for i := range decisions {
+		if made, ok := decisions[i].Event.(*event.DecisionMade); ok {
+			made.Consumed = ""
+		}
+	}
 }
 
 func catalogDrafts(v View, changes []catalog.Change, by event.By) []event.Draft {
@@ -314,7 +369,7 @@ type Told struct {
 }
 
 const (
-	maxFacts    = 300 // per call: their pseudonyms and commitments must fit one entry
+	maxFacts    = evidence.MaxCommitments // per call: each is a value beside one entry
 	maxFactSize = 64 << 10
 )
 
@@ -324,19 +379,13 @@ func (c *Control) PushFacts(ctx context.Context, caller Caller, observedAt time.
 		return nil, invalid(InvalidArgument, "tell of 1 to %d entities in one call", maxFacts)
 	}
 	answer := &Answer{}
-	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
 		s, err := c.snapshot(v)
 		if err != nil {
 			return event.Change{}, err
 		}
-		drafts, size, err := s.factDrafts(v, caller, observedAt, told)
-		if err != nil {
-			return event.Change{}, err
-		}
-		if refusal := c.limits.allow(caller.Identity, size, v.Now()); refusal != nil {
-			return event.Change{}, refusal
-		}
-		return event.Change{Drafts: drafts}, nil
+		drafts, err := s.factDrafts(v, caller, observedAt, told)
+		return event.Change{Drafts: drafts}, err
 	})
 	if err != nil {
 		return nil, err
@@ -346,9 +395,9 @@ func (c *Control) PushFacts(ctx context.Context, caller Caller, observedAt time.
 }
 
 // factDrafts checks every entity, names all that is wrong, and groups them by source.
-func (s *snapshot) factDrafts(v View, caller Caller, observedAt time.Time, told []Told) ([]event.Draft, int, error) {
+func (s *snapshot) factDrafts(v View, caller Caller, observedAt time.Time, told []Told) ([]event.Draft, error) {
 	if s.bundle == nil || !s.IsActive(caller.Identity) {
-		return nil, 0, invalid(NotFactSource, "this identity is not an active fact source")
+		return nil, invalid(NotFactSource, "this identity is not an active fact source")
 	}
 	now := v.Now()
 	if observedAt.IsZero() {
@@ -359,7 +408,6 @@ func (s *snapshot) factDrafts(v View, caller Caller, observedAt time.Time, told 
 	fault := func(k InvalidKind, err error) { kind, faults = k, append(faults, err) }
 	bySource := map[string]*event.Draft{}
 	seen := map[access.Ref]bool{}
-	size := 0
 	for _, t := range told {
 		ref := t.Entity.ID
 		source, ok := s.index.SourceOf(caller.Identity, ref.Type)
@@ -388,7 +436,7 @@ func (s *snapshot) factDrafts(v View, caller Caller, observedAt time.Time, told 
 			continue
 		}
 		if err := ignoreNotFound(err); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		if !t.Gone {
 			if err := s.checkFact(t.Entity); err != nil {
@@ -404,19 +452,18 @@ func (s *snapshot) factDrafts(v View, caller Caller, observedAt time.Time, told 
 			}
 			bySource[source.Name] = draft
 		}
-		size += len(t.Entity.Attributes)
 		if err := addFact(v, draft, t); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 	}
 	if len(faults) > 0 {
-		return nil, 0, &Invalid{Kind: kind, Detail: errors.Join(faults...).Error()}
+		return nil, &Invalid{Kind: kind, Detail: errors.Join(faults...).Error()}
 	}
 	drafts := make([]event.Draft, 0, len(bySource))
 	for _, name := range slices.Sorted(maps.Keys(bySource)) {
 		drafts = append(drafts, *bySource[name])
 	}
-	return drafts, size, nil
+	return drafts, nil
 }
 
 // checkFact checks what was told of an entity together with what the catalog says of its collection.
@@ -489,7 +536,23 @@ func (r readCache) add(key readKey, right readRight) {
 
 // mayRead lets an identity read about itself, an owner about what it owns, and others as policy decides. Such a
 // decision is recorded once and holds as long as its bounds say: reading the log must not fill it.
+// What the catalog no longer declares is for auditors.
 func (c *Control) mayRead(ctx context.Context, caller Caller, about access.Ref) error {
+	known := false
+	err := c.ledger.Read(ctx, func(v View) error {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return err
+		}
+		known = s.index.Has(about)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !known {
+		return c.MayReadEvidence(ctx, caller)
+	}
 	return c.mayReadAs(ctx, caller, access.ActRead, about)
 }
 
@@ -518,7 +581,7 @@ func (c *Control) mayReadAs(ctx context.Context, caller Caller, name string, abo
 	}
 	var answer *Answer
 	var right readRight
-	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
 		s, err := c.snapshot(v)
 		if err != nil {
 			return event.Change{}, err
@@ -530,6 +593,9 @@ func (c *Control) mayReadAs(ctx context.Context, caller Caller, name string, abo
 		}
 		bounds := answer.Decided.Bounds
 		right = readRight{version: s.version, until: v.Now().Add(bounds.MaxTTL.Duration())}
+		if !bounds.Until.IsZero() && bounds.Until.Before(right.until) {
+			right.until = bounds.Until
+		}
 		return change, nil
 	})
 	if err != nil {

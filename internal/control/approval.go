@@ -5,12 +5,23 @@ import (
 	"encoding/json"
 	"errors"
 	"time"
+	"unicode/utf8"
 
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/access/event"
 )
 
-const maxReason = 2000 // bytes
+const (
+	maxReason   = 2000                       // bytes
+	maxReplyTTL = access.Seconds(31 * 86400) // far beyond any grant, far below an overflow
+)
+
+func checkReason(reason string) error {
+	if len(reason) > maxReason || !utf8.ValidString(reason) {
+		return invalid(InvalidArgument, "the reason must be UTF-8 text of at most %d bytes", maxReason)
+	}
+	return nil
+}
 
 // Card is what an approver needs to judge a question.
 type Card struct {
@@ -80,7 +91,11 @@ func (c *Control) card(v View, s *snapshot, caller Caller, approval access.Appro
 		}
 	}
 	if caller.Identity.Type == access.TypeHuman && s.IsActive(caller.Identity) {
-		card.MayAnswer = approval.MayAnswer(caller.Identity, in, s)
+		made, err := v.DecisionEvent(approval.Decided)
+		if err != nil {
+			return nil, err
+		}
+		card.MayAnswer = approval.MayAnswer(caller.Identity, in, s.apart(s.asker(made.Caller, caller)))
 	}
 	return card, nil
 }
@@ -100,7 +115,8 @@ func (c *Control) ReadApproval(ctx context.Context, caller Caller, id string, wa
 	if err != nil || wait <= 0 || card.Approval.Status != access.ApprovalPending {
 		return card, err
 	}
-	changed := c.changed.wait(id) // only of what exists; and then look again, for it may have changed in between
+	changed, leave := c.changed.wait(id) // only of what exists; and then look again, for it may have changed in between
+	defer leave()
 	if card, err = c.readApproval(ctx, caller, id); err != nil || card.Approval.Status != access.ApprovalPending {
 		return card, err
 	}
@@ -117,6 +133,7 @@ func (c *Control) ReadApproval(ctx context.Context, caller Caller, id string, wa
 
 func (c *Control) readApproval(ctx context.Context, caller Caller, id string) (*Card, error) {
 	var card *Card
+	asked := false
 	err := c.ledger.Read(ctx, func(v View) error {
 		s, err := c.snapshot(v)
 		if err != nil {
@@ -129,13 +146,32 @@ func (c *Control) readApproval(ctx context.Context, caller Caller, id string) (*
 		if approval.Usable(v.Now()) == access.CodeApprovalExpired && approval.Status != access.ApprovalConsumed {
 			approval.Status = access.ApprovalExpired
 		}
+		made, err := v.DecisionEvent(approval.Decided)
+		if err != nil {
+			return err
+		}
+		asked = made.Caller == v.Pseudonym(caller.Identity) && s.IsActive(caller.Identity)
 		card, err = c.card(v, s, caller, approval)
 		return err
 	})
-	if err != nil || card.MayAnswer {
-		return card, err
+	if err != nil {
+		return nil, err
 	}
-	return card, c.mayRead(ctx, caller, card.Approval.Subject)
+	if !asked && !card.MayAnswer {
+		if err := c.mayRead(ctx, caller, card.Approval.Subject); err != nil {
+			return nil, err
+		}
+	}
+	if !card.MayAnswer && (asked || card.Approval.Subject == caller.Identity) {
+		card.conceal()
+	}
+	return card, nil
+}
+
+// conceal takes away what whoever asked could probe policies with, and who answered.
+func (c *Card) conceal() {
+	c.Decided, c.Precedent = access.Decided{}, access.Precedent{}
+	c.Approval.Requires, c.Approval.Risk, c.Approval.Answers = nil, 0, nil
 }
 
 // Reply is what a person says to a question.
@@ -148,17 +184,17 @@ type Reply struct {
 
 // AnswerApproval records a person's answer. Who the person is comes from their authentication, never from the call (I6).
 func (c *Control) AnswerApproval(ctx context.Context, caller Caller, id string, reply Reply) (*access.Approval, int64, error) {
-	if len(reply.Reason) > maxReason {
-		return nil, 0, invalid(InvalidArgument, "the reason must have at most %d bytes", maxReason)
+	if err := checkReason(reply.Reason); err != nil {
+		return nil, 0, err
+	}
+	if reply.TTL > maxReplyTTL {
+		return nil, 0, invalid(InvalidArgument, "an answer can only narrow what was asked")
 	}
 	var after access.Approval
-	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
 		s, err := c.snapshot(v)
 		if err != nil {
 			return event.Change{}, err
-		}
-		if refusal := c.limits.allow(caller.Identity, len(reply.Reason), v.Now()); refusal != nil {
-			return event.Change{}, refusal
 		}
 		approval, err := v.Approval(id)
 		if err != nil {
@@ -171,7 +207,12 @@ func (c *Control) AnswerApproval(ctx context.Context, caller Caller, id string, 
 		if caller.Identity.Type != access.TypeHuman || !s.IsActive(caller.Identity) {
 			return event.Change{}, invalid(NotEligible, "only an active human may answer")
 		}
-		after, err = approval.Answered(access.Answer{By: caller.Identity, Approve: reply.Approve, TTL: reply.TTL, MaxUses: reply.MaxUses, At: v.Now()}, in, s)
+		made, err := v.DecisionEvent(approval.Decided)
+		if err != nil {
+			return event.Change{}, err
+		}
+		answer := access.Answer{By: caller.Identity, Approve: reply.Approve, TTL: reply.TTL, MaxUses: reply.MaxUses, At: v.Now()}
+		after, err = approval.Answered(answer, in, s.apart(s.asker(made.Caller, caller)))
 		if err != nil {
 			return event.Change{}, answerError(err)
 		}
@@ -224,8 +265,11 @@ func independent(requires []access.Requirement) bool {
 // Redeem asks again for what was approved: policy decides with the facts of this moment, the approval discharges
 // exactly the policies it names, and is used up by the grant or task that results.
 func (c *Control) Redeem(ctx context.Context, caller Caller, id string, key *Idempotency) (*Answer, error) {
+	if err := c.beatBefore(ctx, caller, id); err != nil {
+		return nil, err
+	}
 	var answer *Answer
-	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
 		s, err := c.snapshot(v)
 		if err != nil {
 			return event.Change{}, err
@@ -234,12 +278,9 @@ func (c *Control) Redeem(ctx context.Context, caller Caller, id string, key *Ide
 			answer = repeated
 			return change, err
 		}
-		if refusal := c.limits.allow(caller.Identity, 0, v.Now()); refusal != nil {
-			return event.Change{}, refusal
-		}
 		approval, err := v.Approval(id)
 		if err != nil {
-			return event.Change{}, notFound(err, "there is no approval %q", id)
+			return event.Change{}, notFound(err, "there is no approval %q for this identity to redeem", id)
 		}
 		var change event.Change
 		if answer, change, err = c.redeem(v, s, caller, &approval); err == nil && key != nil {
@@ -273,6 +314,12 @@ func (c *Control) redeem(v View, s *snapshot, caller Caller, approval *access.Ap
 		return nil, event.Change{}, notFound(err, "what this approval was asked for has been erased")
 	}
 	request := before.Request
+	if identity, ok := s.index.Identity(request.Subject); ok && identity.Principal != request.Principal {
+		return nil, event.Change{}, invalid(WrongState, "the approval is for what runs for somebody else: request anew")
+	}
+	if request.Action == access.Act(access.ActOpenTask) && approval.Task != "" {
+		return c.resume(v, s, caller, approval.Task, approval)
+	}
 	if request.Action == access.Act(access.ActOpenTask) {
 		opening := Opening{Type: request.Resource.ID, Duration: request.TTL}
 		value, err := v.Value(approval.Decided, event.SlotPurpose)
@@ -297,4 +344,24 @@ func (c *Control) redeem(v View, s *snapshot, caller Caller, approval *access.Ap
 		return nil, event.Change{}, err
 	}
 	return c.decide(v, s, caller, request, approval)
+}
+
+// beatBefore notes a sign of life of the task that an approval would resume, see beatPaused.
+func (c *Control) beatBefore(ctx context.Context, caller Caller, id string) error {
+	var task string
+	err := c.ledger.Read(ctx, func(v View) error {
+		approval, err := v.Approval(id)
+		if err != nil || approval.Task == "" {
+			return ignoreNotFound(err)
+		}
+		made, err := v.DecisionEvent(approval.Decided)
+		if err == nil && made.Action == access.Act(access.ActOpenTask) && made.Caller == v.Pseudonym(caller.Identity) {
+			task = approval.Task
+		}
+		return err
+	})
+	if err != nil || task == "" {
+		return err
+	}
+	return c.beatPaused(ctx, caller, task)
 }

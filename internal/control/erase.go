@@ -3,7 +3,9 @@ package control
 import (
 	"context"
 	"errors"
+	"slices"
 
+	"github.com/writ-project/writ/evidence"
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/access/event"
 )
@@ -11,14 +13,23 @@ import (
 // Erase removes values that lie beside an entry, for good. The entry's commitments stay, and an entry of its own says that
 // they were erased and by which decision. A decision without its input can no longer be replayed; a grant without it is dead.
 func (c *Control) Erase(ctx context.Context, caller Caller, index int64, slots []string, reason string) (*Answer, error) {
-	if len(slots) == 0 || len(slots) > maxFacts {
-		return nil, invalid(InvalidArgument, "name the values to erase: 1 to %d slots", maxFacts)
+	if len(slots) == 0 || len(slots) > evidence.MaxCommitments {
+		return nil, invalid(InvalidArgument, "name the values to erase: 1 to %d slots", evidence.MaxCommitments)
 	}
+	if err := checkReason(reason); err != nil {
+		return nil, err
+	}
+	slots = slices.Compact(slices.Sorted(slices.Values(slots)))
 	var answer *Answer
-	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
 		s, err := c.snapshot(v)
 		if err != nil {
 			return event.Change{}, err
+		}
+		var change event.Change
+		answer, change, err = c.act(v, s, caller, act{name: access.ActErase, resource: access.Installation()})
+		if err != nil || answer.Decided.Outcome != access.Allow {
+			return change, err
 		}
 		for _, slot := range slots {
 			if _, err := v.Value(index, slot); errors.Is(err, access.ErrNotFound) {
@@ -26,11 +37,6 @@ func (c *Control) Erase(ctx context.Context, caller Caller, index int64, slots [
 			} else if err != nil {
 				return event.Change{}, err
 			}
-		}
-		var change event.Change
-		answer, change, err = c.act(v, s, caller, act{name: access.ActErase, resource: access.Installation()})
-		if err != nil || answer.Decided.Outcome != access.Allow {
-			return change, err
 		}
 		by := event.By{Kind: event.ByDecision, Decision: answer.ID}
 		change.Drafts = append(change.Drafts, withReason([]event.Draft{{Event: &event.ValueErased{Index: index, Slots: slots, By: by}}}, reason)...)

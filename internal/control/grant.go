@@ -95,12 +95,15 @@ func (c *Control) ReadGrant(ctx context.Context, caller Caller, id string) (*Gra
 	if err != nil {
 		return nil, err
 	}
-	return out, c.mayRead(ctx, caller, out.Grant.Subject)
+	if err := c.mayRead(ctx, caller, out.Grant.Subject); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *Control) viewGrant(v View, s *snapshot, grant access.Grant) (*GrantView, error) {
 	out := &GrantView{Grant: grant, Evidence: grant.Decided}
-	if grant.Subject.IsZero() { // erased
+	if s.statusOf(grant.Subject) == "" { // no longer in the catalog, or what it was for is erased
 		out.Why = access.CodeIdentityUnknown
 		return out, nil
 	}
@@ -119,7 +122,7 @@ func (c *Control) Renew(ctx context.Context, caller Caller, id string, ttl acces
 		return nil, invalid(InvalidArgument, "ttl must not be negative")
 	}
 	var answer *Answer
-	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
 		s, err := c.snapshot(v)
 		if err != nil {
 			return event.Change{}, err
@@ -127,9 +130,6 @@ func (c *Control) Renew(ctx context.Context, caller Caller, id string, ttl acces
 		if repeated, change, err := c.repeat(v, s, caller, key); repeated != nil || err != nil {
 			answer = repeated
 			return change, err
-		}
-		if refusal := c.limits.allow(caller.Identity, 0, v.Now()); refusal != nil {
-			return event.Change{}, refusal
 		}
 		grant, err := ownGrant(v, caller, id)
 		if err != nil {
@@ -187,19 +187,20 @@ func (c *Control) ReportAction(ctx context.Context, caller Caller, id string, do
 	if done.Status != "succeeded" && done.Status != "failed" {
 		return nil, invalid(InvalidArgument, "status must be succeeded or failed")
 	}
+	if err := checkJSON("detail", done.Detail); err != nil {
+		return nil, err
+	}
 	answer := &Answer{}
-	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
 		s, err := c.snapshot(v)
 		if err != nil {
 			return event.Change{}, err
-		}
-		if refusal := c.limits.allow(caller.Identity, len(done.Detail), v.Now()); refusal != nil {
-			return event.Change{}, refusal
 		}
 		grant, err := v.Grant(id)
 		if err != nil {
 			return event.Change{}, notFound(err, "there is no grant %q of this identity", id)
 		}
+		var above []event.Draft
 		report := &event.ActionReported{Grant: id, Source: event.Reported, By: v.Pseudonym(caller.Identity), Status: done.Status}
 		if grant.Subject != caller.Identity {
 			point, ok := s.index.EnforcementPoint(caller.Identity)
@@ -207,18 +208,34 @@ func (c *Control) ReportAction(ctx context.Context, caller Caller, id string, do
 				return event.Change{}, invalid(NotYours, "there is no grant %q of this identity", id)
 			}
 			report.Source, report.Uses = event.Observed, 1
+			if err := c.countAbove(v, &grant, report, &above); err != nil {
+				return event.Change{}, err
+			}
 		}
 		draft := event.Draft{Task: grant.Task, Event: report}
 		if len(done.Detail) > 0 {
 			draft.Values = map[string]json.RawMessage{event.SlotDetail: done.Detail}
 		}
-		return event.Change{Drafts: []event.Draft{draft}}, c.sealedTask(v, grant.Task)
+		return event.Change{Drafts: append([]event.Draft{draft}, above...)}, c.sealedTask(v, grant.Task)
 	})
 	if err != nil {
 		return nil, err
 	}
 	c.finish(answer, receipt)
 	return answer, nil
+}
+
+// countAbove counts an observed use at every grant above whose uses are bounded: passing a right on must not multiply them (I3).
+func (c *Control) countAbove(v View, grant *access.Grant, report *event.ActionReported, out *[]event.Draft) error {
+	chain, err := c.chain(v, grant.Parent)
+	for i := range chain {
+		if chain[i].MaxUses > 0 && c.sealedTask(v, chain[i].Task) == nil {
+			use := *report
+			use.Grant = chain[i].ID
+			*out = append(*out, event.Draft{Task: chain[i].Task, Event: &use})
+		}
+	}
+	return err
 }
 
 // sealedTask refuses to add to a task whose last entry has been written.
@@ -264,33 +281,28 @@ func (c *Control) RevokeTask(ctx context.Context, caller Caller, id, reason stri
 
 // revoke takes something away from a subject, as its own right or by a decision, on reserved space.
 func (c *Control) revoke(ctx context.Context, caller Caller, reason string, find func(View) (access.Ref, func(event.By) []event.Draft, error)) (*Answer, error) {
-	var answer *Answer
-	receipt, err := c.ledger.Revoke(ctx, func(v View) (event.Change, error) {
+	if err := checkReason(reason); err != nil {
+		return nil, err
+	}
+	return c.lessen(ctx, caller, func(v View) (*Answer, event.Change, error) {
 		s, err := c.snapshot(v)
 		if err != nil {
-			return event.Change{}, err
+			return nil, event.Change{}, err
 		}
 		subject, end, err := find(v)
 		if err != nil {
-			return event.Change{}, err
+			return nil, event.Change{}, err
 		}
 		if subject == caller.Identity {
-			answer = &Answer{Decided: access.Decided{Outcome: access.Allow}}
 			drafts := end(event.By{Kind: event.BySelf, Identity: v.Pseudonym(caller.Identity)})
-			return event.Change{Drafts: withReason(drafts, reason)}, nil
+			return &Answer{Decided: access.Decided{Outcome: access.Allow}}, event.Change{Drafts: withReason(drafts, reason)}, nil
 		}
-		var change event.Change
-		answer, change, err = c.act(v, s, caller, act{name: access.ActRevoke, resource: subject})
+		answer, change, err := c.act(v, s, caller, act{name: access.ActRevoke, resource: subject})
 		if err == nil && answer.Decided.Outcome == access.Allow {
 			change.Drafts = append(change.Drafts, withReason(end(event.By{Kind: event.ByDecision, Decision: answer.ID}), reason)...)
 		}
-		return change, err
+		return answer, change, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	c.finish(answer, receipt)
-	return answer, nil
 }
 
 func withReason(drafts []event.Draft, reason string) []event.Draft {

@@ -12,6 +12,9 @@ import (
 // LabelWindow is how long an identity is remembered to have touched a label.
 const LabelWindow = 24 * time.Hour
 
+// labelRefresh is how long after touching a label it need not be noted again. The window is read by so much longer.
+const labelRefresh = time.Hour
+
 // input gathers all that a decision depends on. The request must have been checked against the schema.
 func (c *Control) input(v View, s *snapshot, request access.Request) (*access.Input, error) {
 	in := &access.Input{Request: request, Now: v.Now(), Bundle: s.hash()}
@@ -68,7 +71,12 @@ func (c *Control) standing(v View, s *snapshot, in *access.Input) error {
 	}
 	in.Standing.Chain = chain
 	for i := range chain {
-		in.Standing.Above = append(in.Standing.Above, s.statusOf(chain[i].Subject))
+		task, err := v.Task(chain[i].Task)
+		if err != nil {
+			return err
+		}
+		in.Standing.Tasks = append(in.Standing.Tasks, task)
+		in.Standing.Above = append(in.Standing.Above, s.holder(chain[i].Subject))
 	}
 	return nil
 }
@@ -106,14 +114,12 @@ func (s *snapshot) facts(v View, in *access.Input) error {
 	}
 	in.Facts.Chain = chainFacts(in)
 	if reads.Labels {
-		touched, err := v.Touched(in.Request.Subject, in.Now.Add(-LabelWindow))
+		touched, err := v.Touched(in.Request.Subject, in.Now.Add(-LabelWindow-labelRefresh))
 		if err != nil {
 			return err
 		}
 		in.Facts.Labels.Identity = touched
-		if in.Facts.Labels.Chain, err = chainLabels(v, in); err != nil {
-			return err
-		}
+		in.Facts.Labels.Chain = chainLabels(in)
 	}
 	if reads.Precedent && task != nil {
 		p, err := v.Precedent(in.Request.Subject, in.Request.Action, in.Request.Resource.Type, task.Type)
@@ -170,17 +176,13 @@ func chainFacts(in *access.Input) access.ChainFacts {
 }
 
 // chainLabels are the labels that the tasks of the grants above have touched.
-func chainLabels(v View, in *access.Input) ([]string, error) {
+func chainLabels(in *access.Input) []string {
 	var labels []string
-	for i := range in.Standing.Chain {
-		task, err := v.Task(in.Standing.Chain[i].Task)
-		if err != nil {
-			return nil, err
-		}
-		labels = append(labels, task.Labels...)
+	for i := range in.Standing.Tasks {
+		labels = append(labels, in.Standing.Tasks[i].Labels...)
 	}
 	slices.Sort(labels)
-	return slices.Compact(labels), nil
+	return slices.Compact(labels)
 }
 
 // entities loads what the decision needs until it needs no more.

@@ -1,12 +1,15 @@
 package control
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/access/event"
 )
 
 // Limits bound what one identity may cause. They come before evidence, so that nobody can fill the log.
@@ -51,17 +54,86 @@ func newLimiter(l Limits) *limiter {
 	return &limiter{limits: l, buckets: map[access.Ref]*buckets{}}
 }
 
-// allow takes one request of so many bytes from the identity's budget.
-func (l *limiter) allow(identity access.Ref, size int, now time.Time) *Refusal {
-	b := l.of(identity, now)
-	switch {
-	case !b.requests.AllowN(now, 1):
-		return &Refusal{Code: access.CodeLimitExceeded, Detail: "too many requests of this identity"}
-	case !b.bytes.AllowN(now, size+entrySize):
-		return &Refusal{Code: access.CodeLimitExceeded, Detail: "too much evidence of this identity in an hour"}
-	default:
+// spending is what one call takes from its caller's limits. A decision that is made again is paid for once.
+type spending struct {
+	limits   *limiter
+	identity access.Ref
+	asked    bool
+	bytes    int
+}
+
+func (p *spending) request(now time.Time) error {
+	if p.asked || p.limits.of(p.identity, now).requests.AllowN(now, 1) {
+		p.asked = true
 		return nil
 	}
+	return &Refusal{Code: access.CodeLimitExceeded, Detail: "too many requests of this identity"}
+}
+
+// evidence takes what a change would add to the log and beside it.
+func (p *spending) evidence(change *event.Change, now time.Time) error {
+	size := 0
+	for i := range change.Drafts {
+		size += entrySize
+		for _, value := range change.Drafts[i].Values {
+			size += len(value)
+		}
+	}
+	if size <= p.bytes || p.limits.of(p.identity, now).bytes.AllowN(now, size-p.bytes) {
+		p.bytes = max(p.bytes, size)
+		return nil
+	}
+	return &Refusal{Code: access.CodeLimitExceeded, Detail: "too much evidence of this identity in an hour"}
+}
+
+// update is the ledger's Update within the limits of the caller.
+func (c *Control) update(ctx context.Context, caller Caller, decide func(View) (event.Change, error)) (event.Receipt, error) {
+	spend := &spending{limits: c.limits, identity: caller.Identity}
+	return c.ledger.Update(ctx, spend.on(decide))
+}
+
+func (p *spending) on(decide func(View) (event.Change, error)) func(View) (event.Change, error) {
+	return func(v View) (event.Change, error) {
+		if err := p.request(v.Now()); err != nil {
+			return event.Change{}, err
+		}
+		change, err := decide(v)
+		if err != nil {
+			return event.Change{}, err
+		}
+		return change, p.evidence(&change, v.Now())
+	}
+}
+
+var errRefused = errors.New("the act is refused")
+
+// lessen is for what takes access away: if it is allowed, no budget of evidence stops it, and it has the reserved space.
+// A refusal has no claim to either, or those whom policy refuses could use them up.
+func (c *Control) lessen(ctx context.Context, caller Caller, decide func(View) (*Answer, event.Change, error)) (*Answer, error) {
+	spend := &spending{limits: c.limits, identity: caller.Identity}
+	var answer *Answer
+	run := func(v View) (change event.Change, err error) {
+		answer, change, err = decide(v)
+		return change, err
+	}
+	receipt, err := c.ledger.Revoke(ctx, func(v View) (event.Change, error) {
+		if err := spend.request(v.Now()); err != nil {
+			return event.Change{}, err
+		}
+		change, err := run(v)
+		if err == nil && answer.Decided.Outcome != access.Allow {
+			return event.Change{}, errRefused
+		}
+		return change, err
+	})
+	if errors.Is(err, errRefused) {
+		receipt, err = c.ledger.Update(ctx, spend.on(run))
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.finish(answer, receipt)
+	return answer, nil
 }
 
 func (l *limiter) of(identity access.Ref, now time.Time) *buckets {

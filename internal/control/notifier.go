@@ -5,30 +5,43 @@ import "sync"
 // notifier wakes those who wait for a thing to change.
 type notifier struct {
 	mu      *sync.Mutex
-	waiting map[string]chan struct{}
+	waiting map[string]*waiters
+}
+
+// waiters are those who wait for one thing; the last one to leave forgets it.
+type waiters struct {
+	changed chan struct{}
+	count   int
 }
 
 func newNotifier() notifier {
-	return notifier{mu: new(sync.Mutex), waiting: map[string]chan struct{}{}}
+	return notifier{mu: new(sync.Mutex), waiting: map[string]*waiters{}}
 }
 
-// wait returns a channel that is closed at the next change of the thing. Take it before looking.
-func (n notifier) wait(id string) <-chan struct{} {
+// wait returns a channel that is closed at the next change of the thing. Take it before looking, and leave afterwards.
+func (n notifier) wait(id string) (changed <-chan struct{}, leave func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	ch := n.waiting[id]
-	if ch == nil {
-		ch = make(chan struct{})
-		n.waiting[id] = ch
+	w := n.waiting[id]
+	if w == nil {
+		w = &waiters{changed: make(chan struct{})}
+		n.waiting[id] = w
 	}
-	return ch
+	w.count++
+	return w.changed, func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if w.count--; w.count == 0 && n.waiting[id] == w {
+			delete(n.waiting, id)
+		}
+	}
 }
 
 func (n notifier) wake(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if ch := n.waiting[id]; ch != nil {
-		close(ch)
+	if w := n.waiting[id]; w != nil {
+		close(w.changed)
 		delete(n.waiting, id)
 	}
 }

@@ -97,11 +97,23 @@ func (c *Control) ReadDecision(ctx context.Context, caller Caller, id string) (*
 	if err != nil {
 		return nil, err
 	}
-	if in.Request.Subject == caller.Identity {
-		out.Full = nil
-		return out, nil
+	if err := c.mayRead(ctx, caller, in.Request.Subject); err != nil {
+		return nil, err
 	}
-	return out, c.mayRead(ctx, caller, in.Request.Subject)
+	if in.Request.Subject == caller.Identity {
+		out.conceal()
+	}
+	return out, nil
+}
+
+// conceal leaves what the subject may know: an agent could probe for the rest.
+func (d *DecisionView) conceal() {
+	d.Full = nil
+	e := &d.Event
+	e.Policies, e.Factors, e.Risk, e.Bounds, e.Bundle = nil, nil, 0, access.Bounds{}, ""
+	if e.Asked != nil {
+		e.Asked = &event.ApprovalAsked{ExpiresAt: e.Asked.ExpiresAt}
+	}
 }
 
 // Access is one right that a subject has or had, and the decision behind it.
@@ -114,12 +126,13 @@ type Access struct {
 	EndedAt  time.Time // zero while it has not ended
 }
 
+const mostTasks = 1000 // of one identity, the newest, that are looked at
+
 // Why lists every access that a subject has, or had at a time: what, for which task, by which decision.
 func (c *Control) Why(ctx context.Context, caller Caller, subject access.Ref, at time.Time) ([]Access, error) {
 	if err := c.mayRead(ctx, caller, subject); err != nil {
 		return nil, err
 	}
-	const mostTasks = 1000
 	var out []Access
 	err := c.ledger.Read(ctx, func(v View) error {
 		s, err := c.snapshot(v)

@@ -71,7 +71,7 @@ func (r *Replayed) replay(v View, bundles map[string]*policy.Bundle, index int64
 		evaluator = bundle
 	}
 	decided, limit := access.Settle(in, access.Decide(in, evaluator))
-	if detail := differ(made, in, &decided, limit); detail != "" {
+	if detail := differ(v.Pseudonym, made, in, &decided, limit); detail != "" {
 		r.mismatch(index, made, "%s", detail)
 	}
 	return nil
@@ -100,12 +100,16 @@ func (r *Replayed) mismatch(index int64, made *event.DecisionMade, format string
 }
 
 // differ names the first thing in which the entry and the decision computed again are not the same.
-func differ(made *event.DecisionMade, in *access.Input, decided *access.Decided, limit access.Limit) string {
+func differ(name func(access.Ref) event.Pseudonym, made *event.DecisionMade, in *access.Input, decided *access.Decided, limit access.Limit) string {
 	again := event.DecisionMade{}
 	fill(&again, decided)
 	switch {
 	case made.Bundle != in.Bundle:
 		return "the input is for another bundle"
+	case made.Action != in.Request.Action || made.Subject != name(in.Request.Subject) || made.Resource != name(in.Request.Resource) || made.Principal != name(in.Request.Principal):
+		return "the input is for another request"
+	case made.Grant != nil && (made.Grant.Parent != in.Request.Parent || made.Grant.Mode != in.Request.Mode):
+		return "the grant is not what was asked for"
 	case made.Outcome != again.Outcome || made.Code != again.Code:
 		return fmt.Sprintf("the entry says %s %s, computed again it is %s %s", made.Outcome, made.Code, again.Outcome, again.Code)
 	case !slices.Equal(made.Policies, again.Policies):

@@ -5,10 +5,12 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/writ-project/writ/evidence"
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/access/event"
 )
@@ -21,7 +23,9 @@ type Idempotency struct {
 
 const (
 	idempotencyLife = 24 * time.Hour
-	maxRedecided    = 100 // live grants that are decided again when their task gains a label
+	maxRedecided    = 100 // live grants, of those that labels can speak against, that are decided again when one is gained
+	maxKey          = 255 // bytes of an idempotency key
+	maxJSON         = 64 << 10
 )
 
 // Ask is a request for access, as an endpoint understood it.
@@ -88,8 +92,11 @@ func (c *Control) Request(ctx context.Context, caller Caller, ask Ask) (*Answer,
 	if ask.Action.Type == access.TypeWritAction {
 		return nil, invalid(UnknownAction, "%s has its own call and cannot be requested", ask.Action)
 	}
+	if err := checkJSON("args", ask.Args); err != nil {
+		return nil, err
+	}
 	var answer *Answer
-	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
 		s, err := c.snapshot(v)
 		if err != nil {
 			return event.Change{}, err
@@ -97,9 +104,6 @@ func (c *Control) Request(ctx context.Context, caller Caller, ask Ask) (*Answer,
 		if repeated, change, err := c.repeat(v, s, caller, ask.Idempotency); repeated != nil || err != nil {
 			answer = repeated
 			return change, err
-		}
-		if refusal := c.limits.allow(caller.Identity, len(ask.Args), v.Now()); refusal != nil {
-			return event.Change{}, refusal
 		}
 		if ask.Parent != "" {
 			// Asking under somebody else's grant is for its holder to offer.
@@ -171,7 +175,7 @@ func (c *Control) decide(v View, s *snapshot, caller Caller, request access.Requ
 // conclude decides on an input and drafts the decision's entry.
 func (c *Control) conclude(v View, s *snapshot, caller Caller, in *access.Input, approval *access.Approval) (*Answer, event.Change, error) {
 	decided := access.Decide(in, s)
-	in.Approvers = access.ApproversFor(decided.Requires, in, s)
+	in.Approvers = access.ApproversFor(decided.Requires, in, s.apart(caller.Identity))
 	decided, limit := access.Settle(in, decided)
 	answer := &Answer{ID: c.newID(), Decided: decided}
 	made := c.draft(s, caller, in, answer)
@@ -200,6 +204,9 @@ func (c *Control) conclude(v View, s *snapshot, caller Caller, in *access.Input,
 	value, err := json.Marshal(in)
 	if err != nil {
 		return nil, event.Change{}, fmt.Errorf("%w: encode the decision's input: %w", access.ErrUnavailable, err)
+	}
+	if len(value) > evidence.MaxValueSize {
+		return nil, event.Change{}, invalid(InvalidArgument, "this depends on more than %d bytes of facts: ask for less at once", evidence.MaxValueSize)
 	}
 	drafts[0].Values = map[string]json.RawMessage{event.SlotInput: value}
 	return answer, event.Change{Drafts: drafts}, nil
@@ -245,15 +252,28 @@ func (c *Control) grant(v View, s *snapshot, caller Caller, in *access.Input, an
 		made.Usage = append(made.Usage, event.Usage{Counter: counter.Name, Bucket: bucket(in.Now, counter.Bucket), Add: counter.Amount, Window: access.Seconds(counter.Window / time.Second)})
 	}
 	_, labels := s.target(r.Resource)
-	for _, label := range labels {
-		if !slices.Contains(in.Standing.Task.Labels, label) {
-			made.Labels = append(made.Labels, label)
-		}
-	}
-	if len(made.Labels) == 0 {
+	if len(labels) == 0 {
 		return nil, nil
 	}
-	return c.redecide(v, s, in, made.Labels)
+	gained := gain{task: without(labels, in.Standing.Task.Labels)}
+	recent, err := v.Touched(r.Subject, in.Now.Add(-labelRefresh))
+	if err != nil {
+		return nil, err
+	}
+	remembered, err := v.Touched(r.Subject, in.Now.Add(-LabelWindow-labelRefresh))
+	if err != nil {
+		return nil, err
+	}
+	gained.identity = without(labels, remembered)
+	made.Labels = union(gained.task, without(labels, recent))
+	return c.redecide(v, s, in, gained, event.By{Kind: event.ByDecision, Decision: answer.ID})
+}
+
+// gain are the labels that are new to a task, and those that are new to its identity.
+type gain struct{ task, identity []string }
+
+func without(all, known []string) []string {
+	return slices.DeleteFunc(slices.Clone(all), func(label string) bool { return slices.Contains(known, label) })
 }
 
 // issue makes the credential of a grant, if its resource has a target to show it to.
@@ -274,46 +294,81 @@ func (c *Control) issue(s *snapshot, caller Caller, answer *Answer, subject, act
 	return &event.CredentialMade{Connector: token.Connector, Fingerprint: token.Fingerprint, Target: target, ExpiresAt: g.ExpiresAt, BoundTo: caller.BoundTo}, nil
 }
 
-// redecide decides the live grants of a task again under the labels it is about to gain, and ends those that would no
-// longer be allowed.
-func (c *Control) redecide(v View, s *snapshot, cause *access.Input, gained []string) ([]event.Draft, error) {
-	live, err := v.ActiveGrants(cause.Request.Task, cause.Now)
+// redecide decides the live grants that labels can speak against again under those about to be gained, and ends the ones
+// that would no longer be allowed.
+func (c *Control) redecide(v View, s *snapshot, cause *access.Input, gained gain, by event.By) ([]event.Draft, error) {
+	live, err := touchedBy(v, cause, gained)
 	if err != nil {
 		return nil, err
 	}
 	var drafts []event.Draft
+	decided := 0
 	for i := range live {
 		grant := &live[i]
-		allowed := i < maxRedecided
-		if allowed {
-			if allowed, err = c.stillAllowed(v, s, grant, gained); err != nil {
-				return nil, err
+		allowed := !grant.Subject.IsZero() // else erased: what it was for is no longer known, so nothing speaks for it
+		if allowed && s.bundle.Reads(grant.Action).Labels {
+			decided++
+			allowed = decided <= maxRedecided
+			if allowed {
+				if allowed, err = c.stillAllowed(v, s, cause, grant, gained); err != nil {
+					return nil, err
+				}
 			}
 		}
 		if !allowed {
-			drafts = append(drafts, event.Draft{Task: grant.Task, Event: &event.GrantChanged{
-				ID: grant.ID, Reason: access.EndRedecided, By: event.By{Kind: event.ByClock},
-			}})
+			drafts = append(drafts, event.Draft{Task: grant.Task, Event: &event.GrantChanged{ID: grant.ID, Reason: access.EndRedecided, By: by}})
 		}
 	}
 	return drafts, nil
 }
 
-func (c *Control) stillAllowed(v View, s *snapshot, grant *access.Grant, gained []string) (bool, error) {
+// touchedBy lists the live grants of the task, and of the identity's other tasks if a label is new to the identity.
+func touchedBy(v View, cause *access.Input, gained gain) ([]access.Grant, error) {
+	if len(gained.task)+len(gained.identity) == 0 {
+		return nil, nil
+	}
+	live, err := v.ActiveGrants(cause.Request.Task, cause.Now)
+	if err != nil || len(gained.identity) == 0 {
+		return live, err
+	}
+	tasks, err := v.Tasks(cause.Request.Subject, mostTasks)
+	if err != nil {
+		return nil, err
+	}
+	for i := range tasks {
+		if tasks[i].ID == cause.Request.Task || tasks[i].Status == access.TaskEnded || tasks[i].Status == access.TaskSealed {
+			continue
+		}
+		more, err := v.ActiveGrants(tasks[i].ID, cause.Now)
+		if err != nil {
+			return nil, err
+		}
+		live = append(live, more...)
+	}
+	return live, nil
+}
+
+func (c *Control) stillAllowed(v View, s *snapshot, cause *access.Input, grant *access.Grant, gained gain) (bool, error) {
 	before, err := v.Input(grant.Decided)
 	if err != nil {
-		return false, nil //nolint:nilerr // what it was for is no longer known, so nothing speaks for it
-	}
-	if s.bundle == nil || !s.bundle.Reads(grant.Action).Labels {
-		return true, nil
+		return false, ignoreNotFound(err)
 	}
 	in, err := c.input(v, s, before.Request)
+	var gone *Invalid
+	if errors.As(err, &gone) {
+		return false, nil // such as a resource that is no more: nothing speaks for the grant
+	}
 	if err != nil {
 		return false, err
 	}
 	in.Discharges, in.Approval = before.Discharges, before.Approval
-	in.Facts.Labels.Task = union(in.Facts.Labels.Task, gained)
-	in.Facts.Labels.Identity = union(in.Facts.Labels.Identity, gained)
+	if grant.Task == cause.Request.Task {
+		in.Facts.Labels.Task = union(in.Facts.Labels.Task, gained.task)
+	}
+	if slices.ContainsFunc(in.Standing.Chain, func(above access.Grant) bool { return above.Task == cause.Request.Task }) {
+		in.Facts.Labels.Chain = union(in.Facts.Labels.Chain, gained.task)
+	}
+	in.Facts.Labels.Identity = union(in.Facts.Labels.Identity, gained.identity)
 	return access.Decide(in, s).Outcome == access.Allow, nil
 }
 
@@ -321,6 +376,20 @@ func union(a, b []string) []string {
 	out := slices.Concat(a, b)
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// checkJSON refuses what could not be committed to as a value beside an entry.
+func checkJSON(what string, raw json.RawMessage) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	if len(raw) > maxJSON {
+		return invalid(InvalidArgument, "%s must have at most %d bytes", what, maxJSON)
+	}
+	if _, err := evidence.NewDisclosure(make([]byte, evidence.SaltSize), raw); err != nil {
+		return invalid(InvalidArgument, "%s must be one strict JSON value: %v", what, err)
+	}
+	return nil
 }
 
 func question(in *access.Input, answer *Answer) *access.Approval {
@@ -349,6 +418,9 @@ func remember(v View, caller Caller, key *Idempotency, result string) *event.Rem
 func (c *Control) repeat(v View, s *snapshot, caller Caller, key *Idempotency) (*Answer, event.Change, error) {
 	if key == nil {
 		return nil, event.Change{}, nil
+	}
+	if key.Key == "" || len(key.Key) > maxKey {
+		return nil, event.Change{}, invalid(InvalidArgument, "an idempotency key has 1 to %d bytes", maxKey)
 	}
 	known, ok, err := v.Remembered(caller.Identity, key.Key)
 	if err != nil || !ok {

@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/writ-project/writ/internal/access"
@@ -91,6 +92,53 @@ func (s *snapshot) owned(id access.Ref) bool {
 		return false
 	}
 	return id.Type == access.TypeHuman || s.IsActive(identity.Owner)
+}
+
+// holder is where the holder of a grant stands: active only if its owner and the human it runs for are, too.
+func (s *snapshot) holder(id access.Ref) access.Status {
+	identity, ok := s.index.Identity(id)
+	if ok && (!s.owned(id) || !identity.Principal.IsZero() && !s.IsActive(identity.Principal)) {
+		return access.Suspended
+	}
+	return s.statusOf(id)
+}
+
+// apart is the people without those who are in or behind the asking of an enforcement point: whoever passed a request on
+// is no more independent than its subject (I6). Confirmations need not be independent.
+func (s *snapshot) apart(asker access.Ref) access.People {
+	from := []access.Ref{asker}
+	if identity, ok := s.index.Identity(asker); ok {
+		from = append(from, identity.Owner, identity.Principal)
+	}
+	return apart{s, from}
+}
+
+type apart struct {
+	*snapshot
+	from []access.Ref
+}
+
+func (a apart) Humans(team string) []access.Ref {
+	return slices.DeleteFunc(a.snapshot.Humans(team), func(human access.Ref) bool { return slices.Contains(a.from, human) })
+}
+
+func (a apart) OwnerOf(resource access.Ref) (access.Ref, bool) {
+	owner, ok := a.snapshot.OwnerOf(resource)
+	return owner, ok && !slices.Contains(a.from, owner)
+}
+
+// asker finds who a decision's caller was, as far as it matters for whoever answers: an enforcement point, or the person themself.
+func (s *snapshot) asker(name event.Pseudonym, answering Caller) access.Ref {
+	if s.pseudo(answering.Identity) == name {
+		return answering.Identity
+	}
+	points := s.index.Catalog().EnforcementPoints
+	for i := range points {
+		if s.pseudo(points[i].Identity) == name {
+			return points[i].Identity
+		}
+	}
+	return access.Ref{}
 }
 
 // Humans, Identity, OwnerOf and IsActive make the snapshot an access.People.

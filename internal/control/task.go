@@ -46,7 +46,7 @@ func (c *Control) OpenTask(ctx context.Context, caller Caller, opening Opening) 
 		return nil, err
 	}
 	var answer *Answer
-	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
 		s, err := c.snapshot(v)
 		if err != nil {
 			return event.Change{}, err
@@ -54,9 +54,6 @@ func (c *Control) OpenTask(ctx context.Context, caller Caller, opening Opening) 
 		if repeated, change, err := c.repeat(v, s, caller, opening.Idempotency); repeated != nil || err != nil {
 			answer = repeated
 			return change, err
-		}
-		if refusal := c.limits.allow(caller.Identity, len(opening.Purpose), v.Now()); refusal != nil {
-			return event.Change{}, refusal
 		}
 		var change event.Change
 		answer, change, err = c.openTask(v, s, caller, opening, nil)
@@ -92,7 +89,8 @@ func (c *Control) openTask(v View, s *snapshot, caller Caller, opening Opening, 
 		return nil, event.Change{}, err
 	}
 	if approval != nil {
-		in.Discharges = approval.Discharges()
+		limit := approval.Limit(in.Now)
+		in.Discharges, in.Approval = approval.Discharges(), &limit
 	}
 	open, err := v.OpenTasks(caller.Identity, declared.Name)
 	if err != nil {
@@ -138,6 +136,9 @@ func newTask(answer *Answer, declared *access.TaskType, in *access.Input) *acces
 	expires := in.Now.Add(life.Duration())
 	if until := answer.Decided.Bounds.Until; !until.IsZero() && until.Before(expires) {
 		expires = until
+	}
+	if in.Approval != nil && in.Approval.ExpiresAt.Before(expires) { // I4; a task has no uses
+		expires = in.Approval.ExpiresAt
 	}
 	return &access.Task{
 		ID: answer.ID, Type: declared.Name, Subject: in.Request.Subject, Status: access.TaskOpen,
@@ -204,7 +205,8 @@ func (c *Control) step(ctx context.Context, caller Caller, id string, next acces
 			answer.Repeated = true
 			return event.Change{}, nil
 		}
-		if !task.Status.CanBecome(next) {
+		// Pausing would hide that the heartbeat was lost: a paused task owes none.
+		if !task.Status.CanBecome(next) || next == access.TaskPaused && task.Overdue(v.Now()) != "" {
 			return event.Change{}, &Refusal{Code: access.CodeTaskEnded, Detail: "the task is " + string(task.Status)}
 		}
 		task.Status, task.Reason = next, reason
@@ -218,36 +220,54 @@ func (c *Control) step(ctx context.Context, caller Caller, id string, next acces
 	return answer, nil
 }
 
-// ResumeTask opens a paused task again: a new decision, as for opening one.
+// ResumeTask opens a paused task again: a new decision, as for opening one. If people must agree, their approval is redeemed.
 func (c *Control) ResumeTask(ctx context.Context, caller Caller, id string) (*Answer, error) {
+	if err := c.beatPaused(ctx, caller, id); err != nil {
+		return nil, err
+	}
 	var answer *Answer
-	receipt, err := c.ledger.Update(ctx, func(v View) (event.Change, error) {
+	receipt, err := c.update(ctx, caller, func(v View) (change event.Change, err error) {
 		s, err := c.snapshot(v)
 		if err != nil {
 			return event.Change{}, err
 		}
-		task, err := ownTask(v, caller, id)
-		if err != nil {
-			return event.Change{}, err
-		}
-		if task.Status != access.TaskPaused || task.Overdue(v.Now()) != "" {
-			return event.Change{}, &Refusal{Code: access.CodeTaskEnded, Detail: "only a paused task can be resumed; this one is " + string(task.Status)}
-		}
-		var change event.Change
-		answer, change, err = c.resume(v, s, caller, &task)
+		answer, change, err = c.resume(v, s, caller, id, nil)
 		return change, err
 	})
 	if err != nil {
 		return nil, err
 	}
 	c.finish(answer, receipt)
-	if answer.Decided.Outcome == access.Allow {
-		return answer, c.ledger.Beat(ctx, id, answer.Time)
-	}
 	return answer, nil
 }
 
-func (c *Control) resume(v View, s *snapshot, caller Caller, task *access.Task) (*Answer, event.Change, error) {
+// beatPaused notes a sign of life before a task is resumed: afterwards a sweep could come between, and end it for its silence.
+func (c *Control) beatPaused(ctx context.Context, caller Caller, id string) error {
+	var now time.Time
+	err := c.ledger.Read(ctx, func(v View) error {
+		now = v.Now()
+		_, err := pausedTask(v, caller, id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.ledger.Beat(ctx, id, now)
+}
+
+func pausedTask(v View, caller Caller, id string) (access.Task, error) {
+	task, err := ownTask(v, caller, id)
+	if err == nil && (task.Status != access.TaskPaused || task.Overdue(v.Now()) != "") {
+		err = &Refusal{Code: access.CodeTaskEnded, Detail: "only a paused task can be resumed; this one is " + string(task.Status)}
+	}
+	return task, err
+}
+
+func (c *Control) resume(v View, s *snapshot, caller Caller, id string, approval *access.Approval) (*Answer, event.Change, error) {
+	task, err := pausedTask(v, caller, id)
+	if err != nil {
+		return nil, event.Change{}, err
+	}
 	request := access.Request{
 		Subject: caller.Identity, Action: access.Act(access.ActOpenTask), Mode: access.Use,
 		Resource: access.Ref{Type: access.TypeTaskType, ID: task.Type},
@@ -264,10 +284,13 @@ func (c *Control) resume(v View, s *snapshot, caller Caller, task *access.Task) 
 	}
 	declared, ok := s.index.TaskType(task.Type)
 	in.Standing.MayOpen = ok && s.index.Covers(declared.Openers, caller.Identity)
-	if err := c.keepApproval(v, task, in); err != nil {
+	if approval != nil {
+		limit := approval.Limit(in.Now)
+		in.Discharges, in.Approval = approval.Discharges(), &limit
+	} else if err := c.keepApproval(v, &task, in); err != nil {
 		return nil, event.Change{}, err
 	}
-	answer, change, err := c.conclude(v, s, caller, in, nil)
+	answer, change, err := c.conclude(v, s, caller, in, approval)
 	if err != nil {
 		return nil, event.Change{}, err
 	}
@@ -276,7 +299,7 @@ func (c *Control) resume(v View, s *snapshot, caller Caller, task *access.Task) 
 		return answer, change, nil
 	}
 	task.Status, task.HeartbeatAt = access.TaskOpen, in.Now
-	answer.Task = task
+	answer.Task = &task
 	by := event.By{Kind: event.ByDecision, Decision: answer.ID}
 	change.Drafts = append(change.Drafts, event.Draft{Task: task.ID, Event: &event.TaskChanged{ID: task.ID, Status: access.TaskOpen, By: by}})
 	return answer, change, nil
@@ -327,7 +350,10 @@ func (c *Control) ReadTask(ctx context.Context, caller Caller, id string) (*Task
 	if err != nil {
 		return nil, err
 	}
-	return out, c.mayRead(ctx, caller, subject)
+	if err := c.mayRead(ctx, caller, subject); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // TaskView is a task as its subject, owner or an auditor sees it.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +30,7 @@ type world struct {
 	path  string
 	key   string
 	now   time.Time
-	ids   int
+	ids   atomic.Int64
 }
 
 var (
@@ -36,14 +38,22 @@ var (
 	report  = control.Caller{Identity: access.MustRef(`Agent::"report-bot"`)}
 	orders  = control.Caller{Identity: access.MustRef(`Workload::"order-system"`)}
 	bob     = control.Caller{Identity: access.MustRef(`Human::"bob"`)}
+	alice   = control.Caller{Identity: access.MustRef(`Human::"alice"`)}
 	dana    = control.Caller{Identity: access.MustRef(`Human::"dana"`)}
 	sam     = control.Caller{Identity: access.MustRef(`Human::"sam"`)}
 
 	refund = access.MustRef(`Action::"refund"`)
+	read   = access.MustRef(`Action::"read_order"`)
 	order1 = access.MustRef(`Order::"o-1"`)
 )
 
 func newWorld(t testing.TB) *world {
+	t.Helper()
+	return worldOf(t, site(t))
+}
+
+// worldOf is a world of another folder than the starter's.
+func worldOf(t testing.TB, files control.Configuration) *world {
 	t.Helper()
 	w := &world{t: t, path: filepath.Join(t.TempDir(), "writ.db"), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	secret, public, err := evidence.GenerateKey("test.example/log", rand.Reader)
@@ -57,7 +67,7 @@ func newWorld(t testing.TB) *world {
 	check(t, err)
 	t.Cleanup(func() { check(t, w.store.Close()) })
 	w.Control = control.New(control.Options{Ledger: ledger{w.store}, Issuer: tokens{}, Engine: "test", NewID: w.newID})
-	_, err = w.Apply(t.Context(), nil, site(t), nil, false)
+	_, err = w.Apply(t.Context(), nil, files, nil, false)
 	check(t, err)
 	return w
 }
@@ -70,8 +80,7 @@ func check(t testing.TB, err error) {
 }
 
 func (w *world) newID() string {
-	w.ids++
-	return fmt.Sprintf("%08d", w.ids)
+	return fmt.Sprintf("%08d", w.ids.Add(1))
 }
 
 func site(t testing.TB) control.Configuration {
@@ -85,6 +94,72 @@ func site(t testing.TB) control.Configuration {
 		return err
 	}))
 	return files
+}
+
+// edit replaces a text in a file of the site, which must be there once.
+func edit(t testing.TB, files control.Configuration, path, from, to string) {
+	t.Helper()
+	if strings.Count(string(files[path]), from) != 1 {
+		t.Fatalf("%s holds %q %d times", path, from, strings.Count(string(files[path]), from))
+	}
+	files[path] = []byte(strings.Replace(string(files[path]), from, to, 1))
+}
+
+// with puts another ledger, or other limits, under the same world.
+func (w *world) with(l control.Ledger, limits control.Limits) {
+	w.Control = control.New(control.Options{Ledger: l, Issuer: tokens{}, Engine: "test", NewID: w.newID, Limits: limits})
+}
+
+// hooked is a ledger that the test meddles with.
+type hooked struct {
+	control.Ledger
+	fail    bool          // decide runs, and then nothing can be written
+	twice   bool          // decide always runs twice
+	between func()        // happens once, between a decision and its commit
+	read    func(nth int) // after each reading
+	reads   int
+}
+
+type decide = func(control.View) (event.Change, error)
+
+func (h *hooked) meddle(decide decide) decide {
+	return func(v control.View) (event.Change, error) {
+		change, err := decide(v)
+		if h.twice && err == nil {
+			change, err = decide(v)
+		}
+		if between := h.between; between != nil {
+			h.between = nil
+			between()
+		}
+		if h.fail && err == nil {
+			err = access.ErrUnavailable
+		}
+		return change, err
+	}
+}
+
+func (h *hooked) Update(ctx context.Context, decide decide) (event.Receipt, error) {
+	return h.Ledger.Update(ctx, h.meddle(decide))
+}
+
+func (h *hooked) Revoke(ctx context.Context, decide decide) (event.Receipt, error) {
+	return h.Ledger.Revoke(ctx, h.meddle(decide))
+}
+
+func (h *hooked) Read(ctx context.Context, read func(control.View) error) error {
+	err := h.Ledger.Read(ctx, read)
+	if h.reads++; h.read != nil {
+		h.read(h.reads)
+	}
+	return err
+}
+
+// meddled puts a hooked ledger under the world.
+func (w *world) meddled() *hooked {
+	h := &hooked{Ledger: ledger{w.store}}
+	w.with(h, control.Limits{})
+	return h
 }
 
 type tokens struct{}
@@ -134,6 +209,25 @@ func (w *world) ask(task string, amount int) *control.Answer {
 	})
 	check(w.t, err)
 	return answer
+}
+
+// refused asks, and wants the code of a recorded refusal.
+func (w *world) refused(caller control.Caller, ask control.Ask, want access.Code) {
+	w.t.Helper()
+	answer, err := w.Request(w.t.Context(), caller, ask)
+	check(w.t, err)
+	if answer.Decided.Code != want || answer.Grant != nil || answer.Credential != nil {
+		w.t.Errorf("got %q, want %q", answer.Decided.Code, want)
+	}
+}
+
+// must takes a value that comes without an error.
+func must[T any](t testing.TB) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		check(t, err)
+		return v
+	}
 }
 
 func (w *world) live(caller control.Caller, grant string) bool {

@@ -79,6 +79,9 @@ func (tx *transaction) append(draft *event.Draft) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if _, err := entry.Commitments(); err != nil {
+		return 0, err // such as a slot's name that no verifier takes
+	}
 	// What is projected is what was written, as whoever replays the log will read it.
 	written, known, err := event.Decode(entry.Type, entry.Data)
 	if err != nil || !known {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -179,13 +180,13 @@ func (s *Store) commit(batch []*operation) {
 	case isFull(err):
 		s.commitFull(batch, err)
 	case errors.As(err, &failed):
-		s.opts.Log.Error("an operation cannot be recorded", "error", err)
+		s.opts.Log.ErrorContext(context.Background(), "an operation cannot be recorded", slog.Any("error", err))
 		batch[failed.op].fail(failed.err)
 		if rest := slices.Delete(batch, failed.op, failed.op+1); len(rest) > 0 {
 			s.commit(rest)
 		}
 	default:
-		s.opts.Log.Error("commit failed", "error", err)
+		s.opts.Log.ErrorContext(context.Background(), "commit failed", slog.Any("error", err))
 		for _, op := range batch {
 			op.fail(err)
 		}
@@ -201,7 +202,7 @@ func (s *Store) commitFull(batch []*operation, err error) {
 	case batch[0].urgent && s.useReserve():
 		s.commit(batch)
 	default:
-		s.opts.Log.Error("commit failed: no space left", "error", err)
+		s.opts.Log.ErrorContext(context.Background(), "commit failed: no space left", slog.Any("error", err))
 		batch[0].fail(err)
 	}
 }
@@ -298,7 +299,7 @@ func (tx *transaction) record(op *operation) (result, error) {
 	if stale {
 		op.again = true
 		if change, err = tx.decide(op); err != nil {
-			return result{err: err}, nil
+			return result{err: err}, nil //nolint:nilerr // it is the caller's, not the transaction's
 		}
 	}
 	receipt, err := tx.apply(change)

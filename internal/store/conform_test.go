@@ -21,20 +21,20 @@ func TestSQLiteConforms(t *testing.T) { conform(t, openSQLiteFixture) }
 // conform is what every database must hold: the same SQL text has to mean the same everywhere.
 func conform(t *testing.T, open func(t *testing.T) *fixture) {
 	for name, test := range map[string]func(t *testing.T, f *fixture){
-		"a new log has one entry":                           conformEmpty,
-		"nothing is there":                                  conformAbsent,
-		"a task":                                            conformTask,
-		"tasks that are overdue or ended":                   conformTaskLists,
-		"a grant":                                           conformGrant,
-		"an approval":                                       conformApproval,
-		"the catalog":                                       conformCatalog,
-		"facts":                                             conformFacts,
-		"usage, labels, precedent":                          conformTraces,
-		"an idempotency key":                                conformIdempotency,
-		"keys are exact":                                    conformKeys,
-		"times keep microseconds":                           conformTimes,
-		"large values":                                      conformLarge,
-		"what cannot be recorded":                           conformRefused,
+		"a new log has one entry":         conformEmpty,
+		"nothing is there":                conformAbsent,
+		"a task":                          conformTask,
+		"tasks that are overdue or ended": conformTaskLists,
+		"a grant":                         conformGrant,
+		"an approval":                     conformApproval,
+		"the catalog":                     conformCatalog,
+		"facts":                           conformFacts,
+		"usage, labels, precedent":        conformTraces,
+		"an idempotency key":              conformIdempotency,
+		"keys are exact":                  conformKeys,
+		"times keep microseconds":         conformTimes,
+		"large values":                    conformLarge,
+		"what cannot be recorded":         conformRefused,
 		"an erased value is unknown, its commitment stays":  conformErasure,
 		"the log, its tiles and proofs":                     conformLog,
 		"state is projected from what was written, exactly": conformRoundTrip,
@@ -195,7 +195,10 @@ func conformTaskLists(t *testing.T, f *fixture) {
 	f.learn(bot)
 	f.record(f.taskOpened("t1", bot), f.taskOpened("t2", bot), f.taskOpened("t3", bot), f.decided("d1", "t3", bot))
 	f.record(taskChanged("t2", access.TaskPaused, ""), taskChanged("t3", access.TaskEnded, access.EndCompleted))
-	list := func(got []access.Task, err error) string { t.Helper(); return taskIDs(must[[]access.Task](t)(got, err)) }
+	list := func(got []access.Task, err error) string {
+		t.Helper()
+		return taskIDs(must[[]access.Task](t)(got, err))
+	}
 	v := f.view()
 	same(t, "of the subject, newest first", list(v.Tasks(bot, 2)), "t3 t2")
 	same(t, "overdue before the heartbeat is due", list(v.OverdueTasks(f.now.Add(time.Minute-time.Microsecond), 9)), "")
@@ -208,6 +211,8 @@ func conformTaskLists(t *testing.T, f *fixture) {
 	same(t, "at most", len(must[[]access.Task](t)(v.OverdueTasks(f.now.Add(time.Hour), 1))), 1)
 	same(t, "ended, with a grant that lives", list(v.EndedTasks(f.now.Add(time.Minute-time.Microsecond), 9)), "")
 	same(t, "ended, its grant run out", list(v.EndedTasks(f.now.Add(time.Minute), 9)), "t3")
+	f.record(f.decided("q1", "t3", bot, f.asks))
+	same(t, "ended, with a question that waits", list(v.EndedTasks(f.now.Add(time.Minute), 9)), "")
 }
 
 func conformGrant(t *testing.T, f *fixture) {
@@ -236,7 +241,10 @@ func conformGrant(t *testing.T, f *fixture) {
 
 	f.record(f.decided("d3", "t1", bot, func(d *event.DecisionMade) { d.Replaces = "d2" }), f.decided("d4", "t1", bot))
 	f.record(event.Draft{Task: "t1", Event: &event.GrantChanged{ID: "d4", Reason: access.EndRevoked}})
-	list := func(got []access.Grant, err error) string { t.Helper(); return grantIDs(must[[]access.Grant](t)(got, err)) }
+	list := func(got []access.Grant, err error) string {
+		t.Helper()
+		return grantIDs(must[[]access.Grant](t)(got, err))
+	}
 	same(t, "all", list(f.view().GrantsOfTask("t1")), "d1 d2 d3 d4")
 	same(t, "active", list(f.view().ActiveGrants("t1", f.now)), "d3")
 	same(t, "active when it has run out", list(f.view().ActiveGrants("t1", f.now.Add(time.Minute))), "")

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 
@@ -70,16 +72,15 @@ func (s *Store) useReserve() bool {
 	if !s.reserve.kept.Load() {
 		return false
 	}
-	s.opts.Log.Error("no space left: giving up the reserve so that revoking still works")
+	s.opts.Log.ErrorContext(context.Background(), "no space left: giving up the reserve so that revoking still works")
 	if err := s.reserve.release(); err != nil {
-		s.opts.Log.Error("the reserve could not be given up", "error", err)
+		s.opts.Log.ErrorContext(context.Background(), "the reserve could not be given up", slog.Any("error", err))
 		return false
 	}
 	if s.opts.MaxPages == 0 {
 		return true
 	}
-	_, err := s.limitPages(s.opts.MaxPages + s.reserve.size/pageSize)
-	return err == nil
+	return s.limitPages(s.opts.MaxPages+s.reserve.size/pageSize) == nil
 }
 
 // Recover takes the reserved space back after it was given up; until it succeeds only revoking works. It does nothing while
@@ -96,7 +97,7 @@ func (s *Store) Recover(ctx context.Context) error {
 	if err := s.reserve.fill(); err != nil {
 		return fmt.Errorf("%w: the reserve cannot be held, free some space: %w", access.ErrUnavailable, err)
 	}
-	s.opts.Log.Info("the reserve is held again: everything works")
+	s.opts.Log.InfoContext(ctx, "the reserve is held again: everything works")
 	return nil
 }
 
@@ -120,13 +121,12 @@ func (s *Store) reclaimPages(ctx context.Context) error {
 	if used > s.opts.MaxPages || used-free+headroom > s.opts.MaxPages {
 		return fmt.Errorf("the database has %d pages, %d of them free, and may have %d: raise the limit or prune", used, free, s.opts.MaxPages)
 	}
-	_, err := s.limitPages(s.opts.MaxPages)
-	return err
+	return s.limitPages(s.opts.MaxPages)
 }
 
-func (s *Store) limitPages(pages int64) (limit int64, err error) {
-	err = s.conn.QueryRowContext(context.Background(), fmt.Sprintf("PRAGMA max_page_count = %d", pages)).Scan(&limit)
-	return limit, err
+func (s *Store) limitPages(pages int64) error {
+	_, err := s.conn.ExecContext(context.Background(), "PRAGMA max_page_count = "+strconv.FormatInt(pages, 10))
+	return err
 }
 
 // isFull reports whether a write failed for want of space.

@@ -236,6 +236,17 @@ func (f *fixture) activate(content string) event.Receipt {
 // history writes something of everything: at least two rows in every table, and two full tiles.
 func (f *fixture) history() {
 	f.t.Helper()
+	f.shortHistory()
+	var padding []event.Draft
+	for f.Size()+int64(len(padding)) < 2*evidence.TileWidth+4 {
+		padding = append(padding, event.Draft{Event: &event.ActionReported{Grant: "none", Source: event.Reported}})
+	}
+	f.record(padding...)
+}
+
+// shortHistory is history without the tiles.
+func (f *fixture) shortHistory() {
+	f.t.Helper()
 	f.record(
 		f.object(event.KindIdentity, bot, event.OpAdded), f.object(event.KindIdentity, other, event.OpAdded),
 		f.object("resource", doc, event.OpAdded), f.object("resource", alice, event.OpAdded), f.object("resource", alice, event.OpRemoved),
@@ -264,11 +275,6 @@ func (f *fixture) history() {
 		taskChanged("t1", access.TaskPaused, ""), taskChanged("t1", access.TaskEnded, access.EndCompleted),
 	)
 	f.record(taskChanged("t3", access.TaskEnded, access.EndCompleted), event.Draft{Task: "t3", Event: &event.TaskSealed{ID: "t3", Count: 3}})
-	var padding []event.Draft
-	for f.Size()+int64(len(padding)) < 2*evidence.TileWidth+4 {
-		padding = append(padding, event.Draft{Event: &event.ActionReported{Grant: "none", Source: event.Reported}})
-	}
-	f.record(padding...)
 }
 
 func (f *fixture) indexOf(decision string) int64 {

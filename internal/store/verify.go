@@ -73,7 +73,7 @@ func Verify(ctx context.Context, path, verifierKey, scratch string, kept []evide
 	}
 	defer closeRebuilt()
 	v := &verification{ctx: ctx, stored: newSession(conn), rebuilt: rebuilt, tree: evidence.NewTree()}
-	defer v.stored.close()
+	defer func() { _ = v.stored.close() }() // only read
 	got, err := v.run(verifierKey, kept)
 	if err != nil {
 		return nil, fmt.Errorf("verify %s: %w", path, err)
@@ -256,22 +256,17 @@ func (v *verification) checkHead() error {
 
 // place says in which row a problem of the log lies, as closely as it is known.
 func (v *verification) place(p evidence.Problem) (table, row string) {
-	switch p.Code {
-	case evidence.CodeValueAltered, evidence.CodeValueMissing, evidence.CodeErasedPresent:
-		table = "disclosures"
-	case evidence.CodeRoot:
-		full := v.tree.Size() / evidence.TileWidth * evidence.TileWidth
-		if p.Index == evidence.WholeLog && !v.broken && full < v.tree.Size() {
-			return "entries", fmt.Sprintf("%d to %d, unless tiles were changed with their entries", full, v.tree.Size()-1)
-		}
-		table = "entries"
-	default:
-		table = "entries"
+	if slices.Contains([]evidence.Code{evidence.CodeValueAltered, evidence.CodeValueMissing, evidence.CodeErasedPresent}, p.Code) {
+		return "disclosures", fmt.Sprint(p.Index)
 	}
-	if p.Index == evidence.WholeLog {
-		return table, "the log as a whole"
+	if p.Index != evidence.WholeLog {
+		return "entries", fmt.Sprint(p.Index)
 	}
-	return table, fmt.Sprint(p.Index)
+	size := v.tree.Size()
+	if full := size / evidence.TileWidth * evidence.TileWidth; p.Code == evidence.CodeRoot && !v.broken && full < size {
+		return "entries", fmt.Sprintf("%d to %d, unless tiles were changed with their entries", full, size-1)
+	}
+	return "entries", "the log as a whole"
 }
 
 // replay reads every entry once: into the verifier, and through the projection into the rebuilt tables.
@@ -288,7 +283,7 @@ func (v *verification) replay(log *evidence.Verifier) error {
 		}
 		next = index + 1
 		log.Add(body)
-		if err := v.checkTiles(index, body); err != nil {
+		if err := v.checkTiles(body); err != nil {
 			return err
 		}
 		return v.project(index, body)
@@ -296,7 +291,7 @@ func (v *verification) replay(log *evidence.Verifier) error {
 }
 
 // checkTiles compares the tiles that the entry fills with those stored, which names the entry that was changed.
-func (v *verification) checkTiles(index int64, body []byte) error {
+func (v *verification) checkTiles(body []byte) error {
 	for _, tile := range v.tree.Append(evidence.LeafHash(body)) {
 		var stored []byte
 		err := v.stored.row(v.ctx, `SELECT data FROM tiles WHERE level = $1 AND n = $2`, []any{tile.Level, tile.Index}, &stored)
@@ -331,7 +326,7 @@ func (v *verification) nameEntries(tile evidence.Tile, stored []byte) {
 func (v *verification) project(index int64, body []byte) error {
 	entry, err := evidence.Parse(body)
 	if err != nil {
-		return nil // the verifier has named it
+		return nil //nolint:nilerr // the verifier has named it
 	}
 	e, known, err := event.Decode(entry.Type, entry.Data)
 	switch {

@@ -255,8 +255,8 @@ func (v *View) OverdueTasks(now time.Time, limit int) ([]access.Task, error) {
 		AND COALESCE(heartbeats.at, tasks.opened_at) + tasks.heartbeat * 1000000 <= $1) LIMIT $2`, micros(now), limit)
 }
 
-// EndedTasks lists ended tasks that are not sealed and whose grants had all run out by the given time, at most limit,
-// without their labels. A change depends on each one that it lists.
+// EndedTasks lists ended tasks that are not sealed, whose grants had all run out by the given time and which no question
+// to people is open for, at most limit, without their labels. A change depends on each one that it lists.
 func (v *View) EndedTasks(goneBy time.Time, limit int) ([]access.Task, error) {
 	return v.tasks(`SELECT `+taskColumns+` FROM tasks WHERE tasks.status = 'ended'
 		AND COALESCE((SELECT MAX(expires_at) FROM grants WHERE grants.task = tasks.id), 0) <= $1

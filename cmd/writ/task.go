@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/writ-project/writ/client"
+)
+
+type taskCommand struct {
+	Open      taskOpenCommand      `cmd:"" help:"Open a task; prints its id."`
+	Show      taskShowCommand      `cmd:"" help:"Show a task."`
+	Heartbeat taskHeartbeatCommand `cmd:"" help:"Say that the task is alive."`
+	Complete  taskCompleteCommand  `cmd:"" help:"End the task: everything granted for it is over."`
+	Pause     taskPauseCommand     `cmd:"" help:"Stop everything granted for the task until it is resumed."`
+	Resume    taskResumeCommand    `cmd:"" help:"Resume a paused task: a new decision."`
+}
+
+type taskOpenCommand struct {
+	Type      string        `arg:"" help:"Task type, from the catalog."`
+	Purpose   string        `arg:"" help:"What for, in words."`
+	Reference string        `help:"Such as a ticket."`
+	For       time.Duration `help:"How long at most." placeholder:"30m"`
+}
+
+func (c *taskOpenCommand) Run(e *environment) error {
+	return e.call(func(ctx context.Context, w *client.Client) error {
+		outcome, err := w.OpenTask(ctx, client.OpenTask{Type: c.Type, Purpose: c.Purpose, Reference: c.Reference, TTL: int64(c.For / time.Second)})
+		if err != nil {
+			return err
+		}
+		if e.global.JSON {
+			return e.json(outcome)
+		}
+		if outcome.Task == nil {
+			return waiting(e, outcome)
+		}
+		fmt.Fprintln(e.out, outcome.Task.ID)
+		fmt.Fprintf(e.err, "open until %s\n", clock(outcome.Task.ExpiresAt))
+		return nil
+	})
+}
+
+type taskID struct {
+	ID string `arg:"" help:"Id of the task."`
+}
+
+type taskShowCommand struct{ taskID }
+
+func (c *taskShowCommand) Run(e *environment) error {
+	return e.call(func(ctx context.Context, w *client.Client) error {
+		task, err := w.Task(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		return showTask(e, task)
+	})
+}
+
+func showTask(e *environment, task *client.Task) error {
+	if e.global.JSON {
+		return e.json(task)
+	}
+	status := task.Status
+	if task.Reason != "" {
+		status += " (" + task.Reason + ")"
+	}
+	rows := [][]string{
+		{"task", task.ID}, {"type", task.Type}, {"of", task.Subject}, {"status", status},
+		{"opened", clock(task.OpenedAt)}, {"until", clock(task.ExpiresAt)},
+	}
+	if task.Purpose != "" {
+		rows = append(rows, []string{"purpose", task.Purpose})
+	}
+	if task.Entries > 0 {
+		rows = append(rows, []string{"evidence", fmt.Sprintf("%d entries", task.Entries)})
+	}
+	for _, grant := range task.Grants {
+		rows = append(rows, []string{"grant", grant})
+	}
+	return table(e.out, nil, rows)
+}
+
+type taskHeartbeatCommand struct{ taskID }
+
+func (c *taskHeartbeatCommand) Run(e *environment) error {
+	return e.call(func(ctx context.Context, w *client.Client) error {
+		_, err := w.Heartbeat(ctx, c.ID)
+		return err
+	})
+}
+
+type taskCompleteCommand struct{ taskID }
+
+func (c *taskCompleteCommand) Run(e *environment) error {
+	return e.call(func(ctx context.Context, w *client.Client) error {
+		done, err := w.CompleteTask(ctx, c.ID)
+		return acknowledge(e, done, err, "The task has ended; everything granted for it is over.")
+	})
+}
+
+type taskPauseCommand struct{ taskID }
+
+func (c *taskPauseCommand) Run(e *environment) error {
+	return e.call(func(ctx context.Context, w *client.Client) error {
+		done, err := w.PauseTask(ctx, c.ID)
+		return acknowledge(e, done, err, "The task is paused. Its clock runs on.")
+	})
+}
+
+type taskResumeCommand struct{ taskID }
+
+func (c *taskResumeCommand) Run(e *environment) error {
+	return e.call(func(ctx context.Context, w *client.Client) error {
+		outcome, err := w.ResumeTask(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		done := &client.Done{Decision: &outcome.Decision, Approval: outcome.Approval, Task: outcome.Task, Evidence: &outcome.Evidence}
+		return acknowledge(e, done, nil, "The task is open again.")
+	})
+}
+
+// acknowledge says what an act did, and where it is on record.
+func acknowledge(e *environment, done *client.Done, err error, words string) error {
+	if err != nil {
+		return err
+	}
+	if e.global.JSON {
+		return e.json(done)
+	}
+	if done.Approval != nil {
+		fmt.Fprintf(e.out, "A person must approve first: %s\n", done.Approval.ID)
+		return &exitError{code: exitWaiting}
+	}
+	fmt.Fprint(e.out, words)
+	if done.Evidence != nil {
+		fmt.Fprintf(e.out, " Evidence entry %d.", done.Evidence.Index)
+	}
+	fmt.Fprintln(e.out)
+	return nil
+}

@@ -1,0 +1,135 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/writ-project/writ/client"
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/control"
+)
+
+func (s *server) approvals(c *call) (*reply, error) {
+	cards, err := s.Control.Approvals(c.Context(), c.caller)
+	if err != nil {
+		return nil, err
+	}
+	out := client.Approvals{Approvals: []client.Approval{}}
+	for i := range cards {
+		out.Approvals = append(out.Approvals, *cardOf(&cards[i], c.caller.Identity))
+	}
+	return &reply{value: out}, nil
+}
+
+func (s *server) readApproval(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	wait, err := waitOf(c.URL.Query().Get("wait"))
+	if err != nil {
+		return nil, err
+	}
+	if wait > 0 {
+		select {
+		case s.waiting <- struct{}{}:
+			defer func() { <-s.waiting }()
+		default:
+			return nil, fault(string(access.CodeLimitExceeded), "too many calls wait already: ask without wait, or later")
+		}
+	}
+	card, err := s.Control.ReadApproval(c.Context(), c.caller, id, wait)
+	if err != nil {
+		return nil, err
+	}
+	return &reply{value: cardOf(card, c.caller.Identity)}, nil
+}
+
+// waitOf reads a duration such as 30s, or seconds.
+func waitOf(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	wait, err := time.ParseDuration(text)
+	if n, plain := strconv.Atoi(text); plain == nil && n <= int(maxWait/time.Second) {
+		wait, err = time.Duration(n)*time.Second, nil
+	}
+	if err != nil || wait < 0 || wait > maxWait {
+		return 0, fault(codeInvalidQuery, "wait: write a duration of 0s to 60s, such as 30s")
+	}
+	return wait, nil
+}
+
+func (s *server) answerApproval(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	body, err := decode[client.Reply](c, "approve") // left out, it would read as a no
+	if err != nil {
+		return nil, err
+	}
+	ttl, err := seconds("ttl", body.TTL)
+	if err != nil {
+		return nil, err
+	}
+	approval, index, err := s.Control.AnswerApproval(c.Context(), c.caller, id, control.Reply{
+		Approve: body.Approve, TTL: ttl, MaxUses: body.MaxUses, Reason: body.Reason,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := approvalOf(approval)
+	out.Answers = answersOf(approval.Answers)
+	out.Evidence = &client.Evidence{Index: index}
+	return &reply{value: out}, nil
+}
+
+func (s *server) redeem(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.Control.Redeem(c.Context(), c.caller, id, c.key)
+	if err != nil {
+		return nil, err
+	}
+	return opened(c, answer)
+}
+
+// outcomeOf turns a decision into 200, 202 or its refusal.
+func outcomeOf(answer *control.Answer) (*reply, error) {
+	if answer.Decided.Outcome == access.Deny {
+		return nil, answer.Refusal()
+	}
+	out := outcome(answer)
+	if answer.Decided.Outcome == access.NeedsApproval {
+		return &reply{status: http.StatusAccepted, value: out}, nil
+	}
+	return &reply{value: out}, nil
+}
+
+// doneOf acknowledges an act: with a decision, where there was one.
+func doneOf(answer *control.Answer) (*reply, error) {
+	if answer.Decided.Outcome == access.Deny {
+		return nil, answer.Refusal()
+	}
+	out := client.Done{}
+	if answer.ID != "" {
+		decision := decisionOf(answer)
+		out.Decision = &decision
+	}
+	if answer.Evidence > 0 { // entry 0 is the log's first, so 0 says that nothing was left to do
+		out.Evidence = &client.Evidence{Index: answer.Evidence}
+	}
+	if answer.Task != nil {
+		task := taskOf(answer.Task)
+		out.Task = &task
+	}
+	if answer.Decided.Outcome == access.NeedsApproval {
+		out.Approval = approvalOf(answer.Approval)
+		return &reply{status: http.StatusAccepted, value: out}, nil
+	}
+	return &reply{value: out}, nil
+}

@@ -1,0 +1,209 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/writ-project/writ/client"
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/control"
+)
+
+func (s *server) request(c *call) (*reply, error) {
+	body, err := decode[client.AccessRequest](c, "task", "action", "resource")
+	if err != nil {
+		return nil, err
+	}
+	ask, err := askOf(&body)
+	if err != nil {
+		return nil, err
+	}
+	ask.Idempotency = c.key
+	answer, err := s.Control.Request(c.Context(), c.caller, ask)
+	if err != nil {
+		return nil, err
+	}
+	return outcomeOf(answer)
+}
+
+func askOf(body *client.AccessRequest) (ask control.Ask, err error) {
+	ask = control.Ask{Task: body.Task, Args: body.Args, Mode: access.Mode(body.Mode), Parent: body.Parent}
+	if ask.Action, err = actionOf(body.Action); err != nil {
+		return ask, err
+	}
+	if ask.Resource, err = access.ParseRef(body.Resource); err != nil {
+		return ask, badArgument("resource: " + err.Error())
+	}
+	if body.Subject != "" {
+		if ask.Subject, err = access.ParseRef(body.Subject); err != nil {
+			return ask, badArgument("subject: " + err.Error())
+		}
+	}
+	if ask.Mode != "" && ask.Mode != access.Use && ask.Mode != access.Delegate {
+		return ask, badArgument("mode must be use or delegate")
+	}
+	if !isObject(body.Args) {
+		return ask, fault(string(control.InvalidArgs), "args must be a JSON object")
+	}
+	for name, id := range map[string]string{"task": body.Task, "parent": body.Parent} {
+		if id != "" && !saneID.MatchString(id) {
+			return ask, notFound("there is no " + name + " with this id")
+		}
+	}
+	ask.TTL, err = seconds("ttl", body.TTL)
+	return ask, err
+}
+
+var shortAction = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,127}$`)
+
+// actionOf reads Action::"refund", or short refund.
+func actionOf(text string) (access.Ref, error) {
+	if shortAction.MatchString(text) {
+		return access.Ref{Type: access.TypeAction, ID: text}, nil
+	}
+	ref, err := access.ParseRef(text)
+	if err != nil {
+		return access.Ref{}, badArgument(`action: write Action::"refund", or short refund`)
+	}
+	return ref, nil
+}
+
+// isObject accepts a JSON object or nothing; that it is JSON has been checked with the body.
+func isObject(raw json.RawMessage) bool {
+	return len(raw) == 0 || bytes.HasPrefix(bytes.TrimLeft(raw, " \t\r\n"), []byte("{"))
+}
+
+func (s *server) readDecision(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	view, err := s.Control.ReadDecision(c.Context(), c.caller, id)
+	if err != nil {
+		return nil, err
+	}
+	out := client.Decision{
+		ID: view.Event.ID, Outcome: string(view.Event.Outcome), Code: string(view.Event.Code), Time: view.Time,
+		Evidence: &client.Evidence{Index: view.Evidence}, Account: accountOf(view.Full),
+	}
+	if view.Request != nil {
+		out.Request = askedOf(view.Request)
+	}
+	if view.Full != nil { // the bundle's hash would tell the subject when policies change under it
+		out.Bundle, out.Engine = view.Event.Bundle, view.Event.Engine
+	}
+	return &reply{value: out}, nil
+}
+
+func (s *server) readGrant(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	view, err := s.Control.ReadGrant(c.Context(), c.caller, id)
+	if err != nil {
+		return nil, err
+	}
+	return &reply{value: grantViewOf(view)}, nil
+}
+
+func (s *server) renew(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	body, err := decode[client.Renewal](c)
+	if err != nil {
+		return nil, err
+	}
+	ttl, err := seconds("ttl", body.TTL)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.Control.Renew(c.Context(), c.caller, id, ttl, c.key)
+	if err != nil {
+		return nil, err
+	}
+	return outcomeOf(answer)
+}
+
+func (s *server) reportAction(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	body, err := decode[client.Action](c, "status")
+	if err != nil {
+		return nil, err
+	}
+	if !isObject(body.Detail) {
+		return nil, badArgument("detail must be a JSON object")
+	}
+	answer, err := s.Control.ReportAction(c.Context(), c.caller, id, control.Done{Status: body.Status, Detail: body.Detail})
+	if err != nil {
+		return nil, err
+	}
+	return doneOf(answer)
+}
+
+func (s *server) revokeGrant(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	body, err := decode[client.Revocation](c)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkReason(body.Reason); err != nil {
+		return nil, err
+	}
+	answer, err := s.Control.RevokeGrant(c.Context(), c.caller, id, body.Reason)
+	if err != nil {
+		return nil, err
+	}
+	return doneOf(answer)
+}
+
+func (s *server) whoami(c *call) (*reply, error) {
+	return &reply{value: client.Identity{Identity: c.caller.Identity.String(), BoundTo: c.caller.BoundTo}}, nil
+}
+
+func (s *server) why(c *call) (*reply, error) {
+	query := c.URL.Query()
+	subject := c.caller.Identity
+	if text := query.Get("subject"); text != "" {
+		var err error
+		if subject, err = access.ParseRef(text); err != nil {
+			return nil, fault(codeInvalidQuery, "subject: "+err.Error())
+		}
+	}
+	var at time.Time
+	if text := query.Get("at"); text != "" {
+		var err error
+		// A plus that was not escaped reads as a space.
+		if at, err = time.Parse(time.RFC3339, strings.ReplaceAll(text, " ", "+")); err != nil {
+			return nil, fault(codeInvalidQuery, "at: write a time such as 2026-03-01T12:00:00Z")
+		}
+	}
+	held, err := s.Control.Why(c.Context(), c.caller, subject, at)
+	if err != nil {
+		return nil, err
+	}
+	out := client.Access{Subject: subject.String(), At: at, Access: []client.HeldRight{}}
+	for i := range held {
+		h := &held[i]
+		right := client.HeldRight{
+			Grant: grantViewOf(&h.Grant), TaskType: h.Task.Type, Purpose: h.Purpose.Words, Reference: h.Purpose.Reference,
+			Decision: h.DecideID, EndedAt: h.EndedAt,
+		}
+		if subject != c.caller.Identity { // the account names policies and risk factors: not for the subject itself
+			right.Account = accountOf(&h.Decision)
+		}
+		out.Access = append(out.Access, right)
+	}
+	return &reply{value: out}, nil
+}

@@ -1,0 +1,237 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/writ-project/writ/client"
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/catalog"
+	"github.com/writ-project/writ/internal/control"
+	"github.com/writ-project/writ/internal/policy"
+)
+
+// The codes of this endpoint's own. Those of refusals and invalid asks are control's.
+const (
+	codeInvalidBody      = "invalid_body"
+	codeUnknownField     = "unknown_field"
+	codeInvalidQuery     = "invalid_query"
+	codeInvalidKey       = "invalid_idempotency_key"
+	codeTooLarge         = "body_too_large"
+	codeMediaType        = "unsupported_media_type"
+	codeNotFound         = "not_found"
+	codeMethodNotAllowed = "method_not_allowed"
+	codeInternal         = "internal"
+	codeNotReady         = "not_ready"
+	codeTimeout          = "timeout"
+	codeIdentityProvider = "issuer_unavailable"
+)
+
+// kind is what a code means in HTTP.
+type kind struct {
+	status int
+	title  string
+	next   string // where control does not say it
+	retry  string // Retry-After, in seconds
+}
+
+// kinds is the one table of all codes. 401: who are you; 403: no, and asking again unchanged will not help; 404: there is
+// nothing, or nothing for you; 409: the thing has moved on; 422: understood, but it makes no sense here.
+func kinds() map[string]kind {
+	return map[string]kind{
+		string(access.CodeNotPermitted):        {status: 403, title: "Not permitted"},
+		string(access.CodeForbidden):           {status: 403, title: "Forbidden by policy"},
+		string(access.CodeApprovalRequired):    {status: 403, title: "Approval required"},
+		string(access.CodeApprovalDenied):      {status: 403, title: "Approval denied"},
+		string(access.CodeApprovalExpired):     {status: 403, title: "Approval expired"},
+		string(access.CodeNoEligibleApprover):  {status: 403, title: "No eligible approver"},
+		string(access.CodeExceedsParent):       {status: 403, title: "Exceeds the parent grant"},
+		string(access.CodeDepthExceeded):       {status: 403, title: "Passed on too often"},
+		string(access.CodeBoundsExceeded):      {status: 403, title: "Nothing left to grant"},
+		string(access.CodeIdentityUnknown):     {status: 403, title: "Identity unknown"},
+		string(access.CodeIdentitySuspended):   {status: 403, title: "Identity suspended"},
+		string(access.CodeOwnerMissing):        {status: 403, title: "Owner missing"},
+		string(access.CodePolicyError):         {status: 403, title: "Policy could not decide"},
+		string(access.CodeTaskEnded):           {status: 409, title: "Task not open"},
+		string(access.CodeParentRevoked):       {status: 409, title: "Parent grant is over"},
+		string(access.CodeLimitExceeded):       {status: 429, title: "Limit exceeded", retry: "2"},
+		string(access.CodeEvidenceUnavailable): {status: 503, title: "Evidence unavailable", retry: "2"},
+
+		string(control.InvalidArgument):       {status: 422, title: "Invalid argument", next: "Correct what the detail names."},
+		string(control.InvalidArgs):           {status: 422, title: "Invalid args", next: "Send the args that the policy schema declares for this action."},
+		string(control.UnknownAction):         {status: 422, title: "Unknown action", next: "Use an action of the policy schema."},
+		string(control.UnknownResource):       {status: 422, title: "Unknown resource", next: "Use a resource that the catalog or a fact source has declared, of a type that the action applies to."},
+		string(control.UnknownTaskType):       {status: 422, title: "Unknown task type", next: "Use a task type of the catalog."},
+		string(control.StaleFact):             {status: 422, title: "Stale fact", next: "Observe again, and tell what is so now."},
+		string(control.NotFactSource):         {status: 403, title: "Not a fact source", next: "Have the catalog name this identity as the source of this type."},
+		string(control.NotEnforcementPoint):   {status: 403, title: "Not an enforcement point", next: "Leave out the subject, or have the catalog register this identity for it."},
+		string(control.InvalidConfiguration):  {status: 422, title: "Invalid configuration", next: "Mend the faults; the former configuration stays active."},
+		string(control.IdempotencyKeyReused):  {status: 422, title: "Idempotency key reused", next: "Use a new key for a new call."},
+		string(control.WrongState):            {status: 409, title: "Wrong state", next: "Read it again; it has moved on."},
+		string(control.NotEligible):           {status: 403, title: "Not eligible", next: "Somebody in the role that policy asks for, independent of the request, must answer."},
+		string(control.AlreadyAnswered):       {status: 409, title: "Already answered", next: "Let somebody else answer."},
+		string(control.AuthenticationMissing): {status: 401, title: "Not authenticated", next: "Send a valid bearer token of a configured issuer in the Authorization header."},
+
+		codeInvalidBody:      {status: 400, title: "Invalid body", next: "Send one JSON object as the OpenAPI document describes it."},
+		codeUnknownField:     {status: 400, title: "Unknown field", next: "Leave the field out, or correct its name."},
+		codeInvalidQuery:     {status: 400, title: "Invalid query", next: "Correct the query parameters."},
+		codeInvalidKey:       {status: 400, title: "Invalid idempotency key", next: "Correct or leave out the Idempotency-Key header."},
+		codeTooLarge:         {status: 413, title: "Body too large", next: "Send less at once."},
+		codeMediaType:        {status: 415, title: "Unsupported media type", next: "Send JSON."},
+		codeNotFound:         {status: 404, title: "Not found", next: "Check the id: it does not exist, or not for you."},
+		codeMethodNotAllowed: {status: 405, title: "Method not allowed", next: "Use a method that the Allow header names."},
+		codeInternal:         {status: 500, title: "Internal error", next: "Tell the operator the request id."},
+		codeNotReady:         {status: 503, title: "Not ready", next: "Try again later.", retry: "2"},
+		codeTimeout:          {status: 503, title: "Timed out", next: "Try again; with the same idempotency key if you sent one.", retry: "2"},
+		codeIdentityProvider: {status: 503, title: "Cannot authenticate now", next: "Try again later.", retry: "10"},
+	}
+}
+
+// failure is a no of this endpoint's own.
+type failure struct{ code, detail string }
+
+func (f *failure) Error() string { return f.code + ": " + f.detail }
+
+func fault(code, detail string) error { return &failure{code, detail} }
+
+func notFound(detail string) error { return fault(codeNotFound, detail) }
+
+func badArgument(detail string) error { return fault(string(control.InvalidArgument), detail) }
+
+// problemOf is what the caller is told of an error. What the caller may not know stays behind.
+func problemOf(err error) *client.Problem {
+	var refused *control.Refusal
+	var bad *control.Invalid
+	var own *failure
+	switch {
+	case errors.As(err, &refused):
+		p := problem(string(refused.Code), refused.Detail)
+		p.Next, p.Decision, p.Approval = refused.Next(), refused.Decision, refused.Approval
+		if refused.Decision != "" {
+			p.Evidence = &client.Evidence{Index: refused.Evidence}
+		}
+		return p
+	case errors.As(err, &bad):
+		return invalidProblem(bad)
+	case errors.As(err, &own):
+		return problem(own.code, own.detail)
+	case errors.Is(err, access.ErrNotFound):
+		return problem(codeNotFound, "there is no such thing")
+	case errors.Is(err, context.DeadlineExceeded):
+		return problem(codeTimeout, "this took too long")
+	case errors.Is(err, access.ErrUnavailable):
+		p := problem(string(access.CodeEvidenceUnavailable), "")
+		p.Next = (&control.Refusal{Code: access.CodeEvidenceUnavailable}).Next()
+		return p
+	default:
+		return problem(codeInternal, "")
+	}
+}
+
+func problem(code, detail string) *client.Problem {
+	k, ok := kinds()[code]
+	if !ok {
+		code, detail, k = codeInternal, "", kinds()[codeInternal]
+	}
+	return &client.Problem{Type: "urn:writ:error:" + code, Title: k.title, Status: k.status, Detail: detail, Code: code, Next: k.next}
+}
+
+func invalidProblem(bad *control.Invalid) *client.Problem {
+	switch bad.Kind {
+	case control.AuthenticationMissing:
+		return unauthenticated(bad.Detail)
+	case control.NotYours:
+		return problem(codeNotFound, bad.Detail) // what is somebody else's is as absent as what is not there
+	case control.InvalidConfiguration:
+		p := problem(string(bad.Kind), "the configuration does not hold; nothing was changed")
+		if p.Faults = faults(bad.Cause); p.Faults == nil {
+			p.Detail = bad.Error()
+		}
+		return p
+	default:
+		return problem(string(bad.Kind), bad.Error())
+	}
+}
+
+// unauthenticated tells a caller that is not known from a server that cannot know anybody now.
+func unauthenticated(text string) *client.Problem {
+	reason, detail, ok := strings.Cut(text, ": ")
+	if !ok || strings.Contains(reason, " ") {
+		reason, detail = "", text
+	}
+	code := string(control.AuthenticationMissing)
+	if reason == "issuer_unavailable" || reason == "proof_unavailable" {
+		code = codeIdentityProvider
+	}
+	p := problem(code, detail)
+	p.Reason = reason
+	return p
+}
+
+// faults lists what is wrong with a configuration, with paths as they were sent.
+func faults(err error) []client.Fault {
+	var list []client.Fault
+	path := func(folder, file string) string {
+		if file == "" {
+			return ""
+		}
+		return folder + file
+	}
+	var inCatalog catalog.Faults
+	var inPolicy policy.Faults
+	var joined interface{ Unwrap() []error }
+	switch {
+	case errors.As(err, &inCatalog):
+		for _, f := range inCatalog {
+			list = append(list, client.Fault{File: path("catalog/", f.File), Line: f.Line, Column: f.Column, Message: f.Message})
+		}
+	case errors.As(err, &inPolicy):
+		for _, f := range inPolicy {
+			list = append(list, client.Fault{File: path("policy/", f.File), Line: f.Line, Column: f.Column, Message: f.Message})
+		}
+	case errors.As(err, &joined):
+		for _, one := range joined.Unwrap() {
+			list = append(list, client.Fault{Message: one.Error()})
+		}
+	case err != nil:
+		list = append(list, client.Fault{Message: err.Error()})
+	}
+	return list
+}
+
+// writeProblem answers with a no.
+func writeProblem(w *response, err error) {
+	p := problemOf(err)
+	p.RequestID = w.id
+	if p.Status >= http.StatusInternalServerError {
+		w.cause = err
+	}
+	h := w.Header()
+	h.Set("Cache-Control", noStore)
+	if retry := kinds()[p.Code].retry; retry != "" {
+		h.Set("Retry-After", retry)
+	}
+	if p.Status == http.StatusUnauthorized {
+		challenge(h, p)
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		body = []byte(`{"code":"` + codeInternal + `"}`)
+	}
+	send(w, p.Status, typeProblem, body)
+}
+
+// challenge says how to authenticate (RFC 6750 section 3, RFC 9449 section 7.1).
+func challenge(h http.Header, p *client.Problem) {
+	switch {
+	case strings.HasPrefix(p.Reason, "proof_"):
+		h.Set("WWW-Authenticate", `DPoP realm="writ", error="invalid_dpop_proof"`)
+	case p.Reason == "" || p.Reason == "token_missing":
+		h.Set("WWW-Authenticate", `Bearer realm="writ"`)
+	default:
+		h.Set("WWW-Authenticate", `Bearer realm="writ", error="invalid_token"`)
+	}
+}

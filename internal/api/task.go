@@ -1,0 +1,152 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/writ-project/writ/client"
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/control"
+)
+
+// maxSeconds bounds durations from outside: far more than any policy gives, far less than would overflow.
+const maxSeconds = 366 * 24 * 3600
+
+func seconds(name string, value int64) (access.Seconds, error) {
+	if value < 0 || value > maxSeconds {
+		return 0, badArgument(name + " must be 0 to 31622400 seconds")
+	}
+	return access.Seconds(value), nil
+}
+
+// ids are at most this long, and of plain characters: nothing else can exist.
+const maxID = 64
+
+// id is an id in the path.
+func (c *call) id() (string, error) {
+	id := c.PathValue("id")
+	if len(id) > maxID || !saneID.MatchString(id) {
+		return "", notFound("there is nothing with this id")
+	}
+	return id, nil
+}
+
+func (s *server) openTask(c *call) (*reply, error) {
+	body, err := decode[client.OpenTask](c, "type", "purpose")
+	if err != nil {
+		return nil, err
+	}
+	ttl, err := seconds("ttl", body.TTL)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.Control.OpenTask(c.Context(), c.caller, control.Opening{
+		Type: body.Type, Purpose: body.Purpose, Reference: body.Reference, Duration: ttl, Idempotency: c.key,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return opened(c, answer)
+}
+
+// opened answers with the task that a decision opened: 201, or the decision's 202 or refusal.
+func opened(c *call, answer *control.Answer) (*reply, error) {
+	out, err := outcomeOf(answer)
+	if err != nil || out.status != 0 {
+		return out, err
+	}
+	if answer.Task != nil {
+		out.status = http.StatusCreated
+		c.header().Set("Location", "/v1/tasks/"+answer.Task.ID)
+	}
+	return out, nil
+}
+
+func (s *server) readTask(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	view, err := s.Control.ReadTask(c.Context(), c.caller, id)
+	if err != nil {
+		return nil, err
+	}
+	task := taskOf(&view.Task)
+	task.Purpose, task.Reference, task.Grants, task.Entries = view.Purpose.Words, view.Purpose.Reference, view.Grants, view.Entries
+	return &reply{value: task}, nil
+}
+
+func (s *server) heartbeat(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	task, err := s.Control.Heartbeat(c.Context(), c.caller, id)
+	if err != nil {
+		return nil, err
+	}
+	return &reply{value: taskOf(task)}, nil
+}
+
+func (s *server) completeTask(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.Control.CompleteTask(c.Context(), c.caller, id)
+	if err != nil {
+		return nil, err
+	}
+	return doneOf(answer)
+}
+
+func (s *server) pauseTask(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.Control.PauseTask(c.Context(), c.caller, id)
+	if err != nil {
+		return nil, err
+	}
+	return doneOf(answer)
+}
+
+func (s *server) resumeTask(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.Control.ResumeTask(c.Context(), c.caller, id)
+	if err != nil {
+		return nil, err
+	}
+	return outcomeOf(answer)
+}
+
+func (s *server) revokeTask(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	body, err := decode[client.Revocation](c)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkReason(body.Reason); err != nil {
+		return nil, err
+	}
+	answer, err := s.Control.RevokeTask(c.Context(), c.caller, id, body.Reason)
+	if err != nil {
+		return nil, err
+	}
+	return doneOf(answer)
+}
+
+const maxReason = 2000 // bytes
+
+func checkReason(reason string) error {
+	if len(reason) > maxReason {
+		return badArgument("the reason must have at most 2000 bytes")
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package api
+
+import (
+	"github.com/writ-project/writ/client"
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/control"
+)
+
+func decisionOf(answer *control.Answer) client.Decision {
+	return client.Decision{
+		ID: answer.ID, Outcome: string(answer.Decided.Outcome), Code: string(answer.Decided.Code),
+		Time: answer.Time, Repeated: answer.Repeated,
+	}
+}
+
+// outcome is what the caller is told of a decision: nothing of policies, thresholds or risk factors.
+func outcome(answer *control.Answer) client.Outcome {
+	out := client.Outcome{Decision: decisionOf(answer), Evidence: client.Evidence{Index: answer.Evidence}}
+	if answer.Grant != nil {
+		grant := grantOf(answer.Grant)
+		out.Grant = &grant
+	}
+	if released := answer.Credential; released != nil {
+		out.Credential = &client.Credential{Type: "Bearer", Token: released.Token, ExpiresAt: released.ExpiresAt, BoundTo: released.BoundTo}
+		if released.BoundTo != "" {
+			out.Credential.Type = "DPoP"
+		}
+	}
+	if answer.Approval != nil {
+		out.Approval = approvalOf(answer.Approval)
+	}
+	if answer.Task != nil {
+		task := taskOf(answer.Task)
+		out.Task = &task
+	}
+	return out
+}
+
+func taskOf(t *access.Task) client.Task {
+	return client.Task{
+		ID: t.ID, Type: t.Type, Subject: t.Subject.String(), Status: string(t.Status), Reason: string(t.Reason),
+		OpenedAt: t.OpenedAt, ExpiresAt: t.ExpiresAt, EndedAt: t.EndedAt, Heartbeat: int64(t.Heartbeat), HeartbeatAt: t.HeartbeatAt, Labels: t.Labels,
+	}
+}
+
+func grantOf(g *access.Grant) client.Grant {
+	return client.Grant{
+		ID: g.ID, Parent: g.Parent, Task: g.Task, Subject: g.Subject.String(), Action: g.Action.String(), Resource: g.Resource.String(),
+		Args: g.Args, Mode: string(g.Mode), Depth: g.Depth, MaxUses: g.MaxUses, Uses: g.Uses, Status: string(g.Status), Reason: string(g.Reason),
+		GrantedAt: g.GrantedAt, ExpiresAt: g.ExpiresAt, EndedAt: g.EndedAt,
+	}
+}
+
+func grantViewOf(view *control.GrantView) client.Grant {
+	out := grantOf(&view.Grant)
+	out.Live, out.NotLive = &view.Live, string(view.Why)
+	out.Evidence = &client.Evidence{Index: view.Evidence}
+	return out
+}
+
+// approvalOf is a question as whoever asked sees it.
+func approvalOf(a *access.Approval) *client.Approval {
+	return &client.Approval{
+		ID: a.ID, Status: string(a.Status), Task: a.Task, Subject: a.Subject.String(),
+		AskedAt: a.AskedAt, ExpiresAt: a.ExpiresAt, ApprovedUntil: a.ApprovedUntil,
+	}
+}
+
+// cardOf is a question as its reader may see it: all but its subject see the whole card.
+func cardOf(card *control.Card, reader access.Ref) *client.Approval {
+	out := approvalOf(&card.Approval)
+	out.MayAnswer = card.MayAnswer
+	out.Evidence = &client.Evidence{Index: card.Evidence}
+	if !card.Request.Subject.IsZero() { // else what was asked has been erased
+		out.Request = askedOf(&card.Request)
+	}
+	if card.Approval.Subject == reader && !card.MayAnswer {
+		return out
+	}
+	if out.Request != nil {
+		out.Account = accountOf(&card.Decided)
+		out.Precedent = &client.Precedent{
+			Approvals: card.Precedent.Approvals, Denials: card.Precedent.Denials, Reversals: card.Precedent.Reversals,
+		}
+	}
+	out.TaskType, out.Purpose, out.Reference = card.Task.Type, card.Purpose.Words, card.Purpose.Reference
+	out.Answers = answersOf(card.Approval.Answers)
+	return out
+}
+
+func answersOf(answers []access.Answer) []client.Answer {
+	var out []client.Answer
+	for _, a := range answers {
+		out = append(out, client.Answer{By: a.By.String(), Approve: a.Approve, TTL: int64(a.TTL), MaxUses: a.MaxUses, At: a.At})
+	}
+	return out
+}
+
+func askedOf(r *access.Request) *client.Asked {
+	return &client.Asked{
+		Subject: r.Subject.String(), Principal: r.Principal.String(), Action: r.Action.String(), Resource: r.Resource.String(),
+		Args: r.Args, TTL: int64(r.TTL), Mode: string(r.Mode), Task: r.Task, Parent: r.Parent,
+	}
+}
+
+// accountOf is the full account of a decision; nil for none.
+func accountOf(d *access.Decided) *client.Account {
+	if d == nil || d.Outcome == "" {
+		return nil
+	}
+	out := &client.Account{
+		Risk: client.Risk{Score: d.Risk.Score}, Derived: d.Derived, Problem: d.Problem,
+		Bounds: client.Bounds{
+			MaxTTL: int64(d.Bounds.MaxTTL), MaxTTLPolicy: d.Bounds.MaxTTLPolicy, Until: d.Bounds.Until, UntilPolicy: d.Bounds.UntilPolicy,
+			MaxUses: d.Bounds.MaxUses, MaxUsesPolicy: d.Bounds.MaxUsesPolicy,
+		},
+	}
+	for _, p := range d.Policies {
+		out.Policies = append(out.Policies, client.Policy{ID: p.ID, Hash: p.Hash, Owner: p.Owner.String(), Because: p.Because, Control: p.Control})
+	}
+	for _, r := range d.Requires {
+		out.Requires = append(out.Requires, client.Requirement{Policy: r.Policy, Hash: r.Hash, Form: r.Form.String(), Because: r.Because})
+	}
+	for _, f := range d.Risk.Factors {
+		out.Risk.Factors = append(out.Risk.Factors, client.Factor{Policy: f.Policy, Points: f.Points, Because: f.Because})
+	}
+	return out
+}
