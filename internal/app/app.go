@@ -236,6 +236,9 @@ func (a *App) loop(ctx context.Context) {
 	ticker := time.NewTicker(loopEvery)
 	defer ticker.Stop()
 	for {
+		if err := a.store.Recover(ctx); err != nil {
+			a.log.ErrorContext(ctx, "the reserve for revoking on a full disk cannot be kept", slog.Any("error", err))
+		}
 		a.sweep(ctx)
 		select {
 		case <-ticker.C:

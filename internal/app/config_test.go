@@ -71,6 +71,11 @@ func describe(out *bytes.Buffer, structs map[string]*ast.StructType, name, prefi
 		key := prefix + reflect.StructTag(strings.Trim(field.Tag.Value, "`")).Get("yaml")
 		short := key[strings.LastIndex(key, ".")+1:]
 		words := strings.ReplaceAll(strings.TrimSpace(field.Doc.Text()), "\n", " ")
+		for _, verb := range []string{" is ", " are "} {
+			if rest, ok := strings.CutPrefix(words, field.Names[0].Name+verb); ok {
+				words = strings.ToUpper(rest[:1]) + rest[1:]
+			}
+		}
 		value := defaults[short]
 		inner, nested := map[string]any{}, ""
 		switch typ := field.Type.(type) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -692,4 +693,30 @@ func TestNamesKeepTheNewestCatalog(t *testing.T) {
 	if n.ref(f.Pseudonym(alice)) != (access.Ref{}) {
 		t.Error("who is no longer declared is still known")
 	}
+}
+
+// The same when what it was decided on then fails by itself: what is recorded must be what its caller was told last.
+func TestADecisionOnAFailedOneIsMadeAgain(t *testing.T) {
+	h := hold(t)
+	h.first(fine(t))
+	h.goUpdate(t.Context(), false, func(*View) (event.Change, error) { return change(h.decided("a", "t1", bot)), nil },
+		func(_ event.Receipt, err error) { wantErr(t, "without space", err, access.ErrUnavailable) })
+	told := ""
+	runs := 0
+	h.goUpdate(t.Context(), false, func(v *View) (event.Change, error) {
+		runs++
+		_, _ = v.DecisionIndex("a")
+		told = fmt.Sprint("b", runs)
+		return change(h.decided(told, "t1", bot)), nil
+	}, fine(t))
+	h.next <- nil
+	for _, outcome := range []error{syscall.ENOSPC, syscall.ENOSPC, nil} { // both, the first alone, the second alone
+		<-h.sizes
+		h.next <- outcome
+	}
+	for range 3 {
+		<-h.done
+	}
+	same(t, "told", told, "b3")
+	h.indexOf(told)
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -323,7 +324,7 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if f := flag.Lookup("rapid.checks"); f != nil && f.Value.String() == f.DefValue {
-		_ = f.Value.Set("25") // each opens a database; ask for more with -rapid.checks
+		_ = f.Value.Set(strconv.Itoa(max(25/sample, 8))) // each opens a database; ask for more with -rapid.checks
 	}
 	os.Exit(m.Run())
 }
