@@ -42,6 +42,8 @@ type Options struct {
 	// AllowPlaintext lets tokens travel over http to other hosts than this one. Only for a trusted network.
 	AllowPlaintext bool
 	UserAgent      string
+	// Now is the clock of proofs; nil is the system's.
+	Now func() time.Time
 }
 
 // Client calls one server. It is safe for concurrent use.
@@ -51,6 +53,7 @@ type Client struct {
 	token func(ctx context.Context) (string, error)
 	proof *prover
 	agent string
+	now   func() time.Time
 }
 
 // New returns a client of the server at a base URL such as https://writ.example.com. Without a token only public routes work.
@@ -62,9 +65,12 @@ func New(baseURL string, o Options) (*Client, error) {
 	if o.Token != nil && o.TokenFile != "" {
 		return nil, errors.New("client: give a token function or a token file, not both")
 	}
-	c := &Client{base: base, token: o.Token, agent: o.UserAgent}
+	c := &Client{base: base, token: o.Token, agent: o.UserAgent, now: o.Now}
 	if o.TokenFile != "" {
 		c.token = fromFile(o.TokenFile)
+	}
+	if c.now == nil {
+		c.now = time.Now
 	}
 	if c.agent == "" {
 		c.agent = "writ-client"
@@ -248,7 +254,7 @@ func (c *Client) newRequest(ctx context.Context, x exchange, body []byte) (*http
 	}
 	h.Set("Authorization", "Bearer "+token)
 	if c.proof != nil {
-		proof, err := c.proof.prove(x.method, c.base+x.path, token, time.Now())
+		proof, err := c.proof.prove(x.method, c.base+x.path, token, c.now())
 		if err != nil {
 			return nil, err
 		}

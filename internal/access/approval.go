@@ -74,6 +74,7 @@ func involved(in *Input, people People) map[Ref]bool {
 			out[identity.Principal] = true
 		}
 	}
+	add(in.Caller)
 	add(in.Request.Subject)
 	add(in.Request.Principal)
 	for i := range in.Standing.Chain {

@@ -36,7 +36,8 @@ func TestI6_Eligible(t *testing.T) {
 			in.Standing.Chain[0].Subject = agent("spare")
 			in.Standing.Chain = append(in.Standing.Chain, rootGrant())
 		}, nil, people("ada", "bob", "cy")},
-		"a human who asks is not asked": {"team:ops", func(in *Input) { in.Request.Subject, in.Request.Principal = human("ada"), Ref{} }, nil, people("bob", "cy")},
+		"a gateway that asks, and who answers for it": {"team:everyone", func(in *Input) { in.Caller, in.Standing.Chain = agent("lead"), nil }, nil, people("ada", "bob", "cy")},
+		"a human who asks is not asked":               {"team:ops", func(in *Input) { in.Request.Subject, in.Request.Principal = human("ada"), Ref{} }, nil, people("bob", "cy")},
 		"a human in the chain is not asked": {"team:ops", func(in *Input) { in.Standing.Chain[0].Subject = human("cy") }, nil,
 			people("ada", "bob")},
 		"whom another agent runs for":                                   {"team:ops", func(in *Input) { in.Request.Principal = human("bob") }, nil, people("ada", "cy")},

@@ -18,6 +18,7 @@ func declared() Catalog {
 			{ID: agent("same-2"), Match: []Match{{Issuer: "https://twins", Subject: "s"}}},
 			{ID: agent("twice"), Match: []Match{{Issuer: "https://twice", Subject: "s"}, {Issuer: "https://twice", Subject: "s"}, {Issuer: "https://twice", Claims: map[string]string{"sub": "s"}}}},
 			{ID: agent("silent")},
+			{ID: agent("both"), Match: []Match{{Issuer: "https://left", Claims: map[string]string{"l": "1"}}, {Issuer: "https://right", Claims: map[string]string{"r": "1"}}}},
 			{ID: human("zoe")}, {ID: human("ada")}, {ID: human("bob")},
 		},
 		Teams: []Team{
@@ -47,22 +48,24 @@ func TestIdentify(t *testing.T) {
 		claims          claims
 		want            Ref
 	}{
-		"by subject":                             {"https://idp", "bot-1", nil, agent("bot")},
-		"the same subject of another issuer":     {"https://other", "bot-1", nil, agent("twin")},
-		"an unknown issuer":                      {"https://evil", "bot-1", nil, Ref{}},
-		"an unknown subject":                     {"https://idp", "bot-2", nil, Ref{}},
-		"the letters matter":                     {"https://idp", "BOT-1", nil, Ref{}},
-		"by claims":                              {"https://idp", "x", claims{"env": "prod", "repo": "mill"}, agent("twin")},
-		"by claims, without a subject":           {"https://idp", "", claims{"env": "prod"}, agent("twin")},
-		"a claim of another value":               {"https://idp", "x", claims{"env": "test"}, Ref{}},
-		"a claim that is no string":              {"https://idp", "x", claims{"env": []string{"prod"}}, Ref{}},
-		"two that match by claims are none":      {"https://idp", "x", claims{"env": "prod", "repo": "shop"}, Ref{}},
-		"one by subject, one by claims are none": {"https://idp", "bot-1", claims{"env": "prod"}, Ref{}},
-		"one by both is one":                     {"https://twice", "s", claims{"sub": "s"}, agent("twice")},
-		"two of the same subject are none":       {"https://twins", "s", nil, Ref{}},
-		"subject and claims must both hold":      {"https://idp", "guarded", nil, Ref{}},
-		"a match of nothing matches nobody":      {"https://open", "", nil, Ref{}},
-		"nor any subject":                        {"https://open", "x", claims{"env": "prod"}, Ref{}},
+		"by subject":                              {"https://idp", "bot-1", nil, agent("bot")},
+		"the same subject of another issuer":      {"https://other", "bot-1", nil, agent("twin")},
+		"an unknown issuer":                       {"https://evil", "bot-1", nil, Ref{}},
+		"an unknown subject":                      {"https://idp", "bot-2", nil, Ref{}},
+		"the letters matter":                      {"https://idp", "BOT-1", nil, Ref{}},
+		"by claims":                               {"https://idp", "x", claims{"env": "prod", "repo": "mill"}, agent("twin")},
+		"by claims, without a subject":            {"https://idp", "", claims{"env": "prod"}, agent("twin")},
+		"a claim of another value":                {"https://idp", "x", claims{"env": "test"}, Ref{}},
+		"a claim that is no string":               {"https://idp", "x", claims{"env": []string{"prod"}}, Ref{}},
+		"two that match by claims are none":       {"https://idp", "x", claims{"env": "prod", "repo": "shop"}, Ref{}},
+		"one by subject, one by claims are none":  {"https://idp", "bot-1", claims{"env": "prod"}, Ref{}},
+		"one by both is one":                      {"https://twice", "s", claims{"sub": "s"}, agent("twice")},
+		"two of the same subject are none":        {"https://twins", "s", nil, Ref{}},
+		"subject and claims must both hold":       {"https://idp", "guarded", nil, Ref{}},
+		"by either issuer":                        {"https://left", "", claims{"l": "1"}, agent("both")},
+		"not by what the other issuer's must say": {"https://left", "", claims{"r": "1"}, Ref{}},
+		"a match of nothing matches nobody":       {"https://open", "", nil, Ref{}},
+		"nor any subject":                         {"https://open", "x", claims{"env": "prod"}, Ref{}},
 	} {
 		got, ok := x.Identify(c.issuer, c.subject, c.claims)
 		if ok != !c.want.IsZero() || ok && got.ID != c.want {

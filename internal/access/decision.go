@@ -127,6 +127,7 @@ type Discharge struct {
 
 // Input is all that a decision depends on besides the bundle (I8): same input, same bundle, same decision.
 type Input struct {
+	Caller     Ref         `json:"caller,omitzero"` // who asked, if not the subject: an enforcement point
 	Request    Request     `json:"request"`
 	Standing   Standing    `json:"standing"`
 	Facts      Facts       `json:"facts"`

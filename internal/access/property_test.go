@@ -368,7 +368,8 @@ func TestI6_WhoeverAnswersIsNotInvolved(t *testing.T) {
 		in := rootInput()
 		in.Request.Subject, in.Request.Principal = pick(t, "subject", parties...), pick(t, "for", append(slices.Clone(humans), Ref{})...)
 		in.Request.Resource = table("x")
-		involved := []Ref{in.Request.Subject, in.Request.Principal}
+		in.Caller = pick(t, "caller", append(slices.Clone(parties), Ref{})...)
+		involved := []Ref{in.Caller, in.Request.Subject, in.Request.Principal}
 		for range rapid.IntRange(0, 2).Draw(t, "above") {
 			g := rootGrant()
 			g.Subject = pick(t, "holder", parties...)

@@ -1,9 +1,6 @@
 package access
 
-import (
-	"errors"
-	"slices"
-)
+import "errors"
 
 // Errors that every part of Writ tells apart.
 var (
@@ -45,8 +42,7 @@ func (a Approvers) enough(requires []Requirement) bool {
 	for _, people := range a {
 		all = append(all, people...)
 	}
-	slices.SortFunc(all, Ref.Compare)
-	return Satisfied(requires, slices.Compact(all), func(form ApprovalForm) []Ref { return a[form.String()] })
+	return Satisfied(requires, all, func(form ApprovalForm) []Ref { return a[form.String()] })
 }
 
 // ApproversFor finds who may answer each form that the requirements ask for.

@@ -133,9 +133,15 @@ func TestDecide(t *testing.T) {
 		"policy says":                   {func(*Input) {}, Decided{Outcome: Allow, Risk: Risk{Score: 3}}, 1},
 		"a fault comes before the rest": {func(in *Input) { in.Standing.Subject, in.Request.Action = "", act("write") }, Decided{Outcome: Deny, Code: CodeIdentityUnknown}, 0},
 		"more than the parent holds":    {func(in *Input) { in.Request.Action = act("write") }, Decided{Outcome: Deny, Code: CodeExceedsParent}, 0},
-		"too deep":                      {func(in *Input) { in.Standing.Chain[0].Depth = MaxDepth }, Decided{Outcome: Deny, Code: CodeDepthExceeded}, 0},
-		"a task that it may open":       {func(in *Input) { open(in); in.Standing.MayOpen = true }, Decided{Outcome: Allow, Risk: Risk{Score: 3}}, 1},
-		"a task that it may not open":   {open, Decided{Outcome: Deny, Code: CodeNotPermitted}, 0},
+		"more than the parent holds, if not the root": {func(in *Input) {
+			root, above := rootGrant(), taskAbove()
+			root.ID, in.Standing.Chain[0].Parent, in.Standing.Chain[0].Mode = "root", "root", Use
+			in.Standing.Chain = append(in.Standing.Chain, root)
+			in.Standing.Above, in.Standing.Tasks = append(in.Standing.Above, Active), append(in.Standing.Tasks, above)
+		}, Decided{Outcome: Deny, Code: CodeExceedsParent}, 0},
+		"too deep":                    {func(in *Input) { in.Standing.Chain[0].Depth = MaxDepth }, Decided{Outcome: Deny, Code: CodeDepthExceeded}, 0},
+		"a task that it may open":     {func(in *Input) { open(in); in.Standing.MayOpen = true }, Decided{Outcome: Allow, Risk: Risk{Score: 3}}, 1},
+		"a task that it may not open": {open, Decided{Outcome: Deny, Code: CodeNotPermitted}, 0},
 	} {
 		in := soundInput()
 		c.edit(in)

@@ -186,7 +186,7 @@ func TestCredentialsAreBoundToTheProvenKey(t *testing.T) {
 	}})
 	check(t, err)
 	for name, key := range map[string]crypto.Signer{"Ed25519": edwards, "P-256": nist} {
-		agent := w.client("support-bot", func(o *client.Options) { o.Key = key })
+		agent := w.client("support-bot", func(o *client.Options) { o.Key, o.Now = key, w.now.now })
 		me := must[*client.Identity](t)(agent.WhoAmI(t.Context()))
 		task := must[*client.Outcome](t)(agent.OpenTask(t.Context(), client.OpenTask{Type: "support", Purpose: "x"})).Task
 		outcome := must[*client.Outcome](t)(agent.Request(t.Context(), client.AccessRequest{
@@ -261,12 +261,12 @@ func (w *world) poll(t *testing.T, id string) error {
 	answer, err := http.DefaultClient.Do(request)
 	check(t, err)
 	defer answer.Body.Close() //nolint:errcheck // it has been read
+	if answer.StatusCode == http.StatusOK {
+		return nil
+	}
 	var p client.Problem
 	check(t, json.NewDecoder(answer.Body).Decode(&p))
-	if answer.StatusCode != http.StatusOK {
-		return &p
-	}
-	return nil
+	return &p
 }
 
 // A read deadline of the server must not end a call that waits: the server reads ahead while it waits.

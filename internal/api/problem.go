@@ -168,6 +168,9 @@ func unauthenticated(text string) *client.Problem {
 	}
 	p := problem(code, detail)
 	p.Reason = reason
+	if strings.HasPrefix(reason, "proof_") {
+		p.Next = "Send a valid DPoP proof made for this request, or none."
+	}
 	return p
 }
 

@@ -569,7 +569,11 @@ func (c *Control) mayReadAs(ctx context.Context, caller Caller, name string, abo
 		if err != nil {
 			return err
 		}
-		if !s.IsActive(caller.Identity) {
+		switch s.statusOf(caller.Identity) {
+		case access.Active:
+		case "":
+			return &Refusal{Code: access.CodeIdentityUnknown}
+		default:
 			return &Refusal{Code: access.CodeIdentitySuspended}
 		}
 		owner, ok := s.index.Identity(about)

@@ -538,7 +538,13 @@ func TestReadingAQuestionWaitsForItsAnswer(t *testing.T) {
 	if card, err := w.ReadApproval(ctx, support, second.ID, time.Hour); err != nil || card.Approval.Status != access.ApprovalPending {
 		t.Errorf("when the caller goes away: %+v, %v", card, err)
 	}
-	w.with(ledger{w.store}, control.Limits{})
+	looked := make(chan struct{})
+	h.reads = 0
+	h.read = func(nth int) {
+		if nth == 2 {
+			close(looked)
+		}
+	}
 	go func() {
 		card, err := w.ReadApproval(t.Context(), support, second.ID, time.Hour)
 		if err != nil {
@@ -546,6 +552,7 @@ func TestReadingAQuestionWaitsForItsAnswer(t *testing.T) {
 		}
 		waiting <- card
 	}()
+	<-looked
 	w.now = w.now.Add(access.QuestionLife)
 	check(t, fails(w.Sweep(t.Context())))
 	if card := <-waiting; card.Approval.Status != access.ApprovalExpired {

@@ -110,6 +110,9 @@ func (s *snapshot) apart(asker access.Ref) access.People {
 	if identity, ok := s.index.Identity(asker); ok {
 		from = append(from, identity.Owner, identity.Principal)
 	}
+	if point, ok := s.index.EnforcementPoint(asker); ok {
+		from = append(from, point.Owner)
+	}
 	return apart{s, from}
 }
 

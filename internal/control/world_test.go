@@ -55,6 +55,15 @@ func newWorld(t testing.TB) *world {
 // worldOf is a world of another folder than the starter's.
 func worldOf(t testing.TB, files control.Configuration) *world {
 	t.Helper()
+	w := worldWithoutPolicy(t)
+	_, err := w.Apply(t.Context(), nil, files, nil, false)
+	check(t, err)
+	return w
+}
+
+// worldWithoutPolicy is a world in which nothing was ever applied but who is there.
+func worldWithoutPolicy(t testing.TB) *world {
+	t.Helper()
 	w := &world{t: t, path: filepath.Join(t.TempDir(), "writ.db"), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	secret, public, err := evidence.GenerateKey("test.example/log", rand.Reader)
 	check(t, err)
@@ -67,8 +76,6 @@ func worldOf(t testing.TB, files control.Configuration) *world {
 	check(t, err)
 	t.Cleanup(func() { check(t, w.store.Close()) })
 	w.Control = control.New(control.Options{Ledger: ledger{w.store}, Issuer: tokens{}, Engine: "test", NewID: w.newID})
-	_, err = w.Apply(t.Context(), nil, files, nil, false)
-	check(t, err)
 	return w
 }
 

@@ -85,7 +85,7 @@ func (s *session) stmt(ctx context.Context, text string) (*sql.Stmt, error) {
 }
 
 func (s *session) exec(ctx context.Context, text string, args ...any) error {
-	stmt, err := s.stmt(ctx, text)
+	stmt, err := s.stmt(ctx, text) //nolint:sqlclosecheck // kept prepared until the session closes
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (s *session) exec(ctx context.Context, text string, args ...any) error {
 
 // row reads one row; it returns sql.ErrNoRows if there is none.
 func (s *session) row(ctx context.Context, text string, args []any, into ...any) error {
-	stmt, err := s.stmt(ctx, text)
+	stmt, err := s.stmt(ctx, text) //nolint:sqlclosecheck // kept prepared until the session closes
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (s *session) row(ctx context.Context, text string, args []any, into ...any)
 
 // each calls scan for every row.
 func (s *session) each(ctx context.Context, text string, args []any, scan func(row func(...any) error) error) error {
-	stmt, err := s.stmt(ctx, text)
+	stmt, err := s.stmt(ctx, text) //nolint:sqlclosecheck // kept prepared until the session closes
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (s *session) close() error {
 	defer s.mu.Unlock()
 	var first error
 	for _, stmt := range s.prepared {
-		if err := stmt.Close(); err != nil && first == nil {
+		if err := stmt.Close(); err != nil && first == nil { //nolint:sqlclosecheck // in a loop
 			first = err
 		}
 	}

@@ -26,7 +26,7 @@ func writers() map[string]string {
 	for _, log := range []string{"entries", "disclosures", "tiles", "head", "bundles"} {
 		out[log] = "append.go"
 	}
-	for _, t := range authoritative {
+	for _, t := range authoritative() {
 		if t.name != "migrations" {
 			out[t.name] = "project.go"
 		}

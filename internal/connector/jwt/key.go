@@ -111,7 +111,7 @@ func ParseKey(raw []byte) (Key, error) {
 func newKey(private any) (Key, error) {
 	switch p := private.(type) {
 	case ed25519.PrivateKey:
-		public := p.Public().(ed25519.PublicKey)
+		public := p[ed25519.PrivateKeySize-ed25519.PublicKeySize:] // RFC 8032, section 5.1.5: the private key ends in the public one
 		return publish(EdDSA, p, fmt.Sprintf(`"crv":"Ed25519","kty":"OKP","x":"%s"`, encode(public)))
 	case *ecdsa.PrivateKey:
 		if p.Curve != elliptic.P256() {
