@@ -55,6 +55,6 @@ type resumeIdentityCommand struct{ identityChange }
 func (c *resumeIdentityCommand) Run(e *environment) error {
 	return e.call(func(ctx context.Context, w *client.Client) error {
 		done, err := w.ResumeIdentity(ctx, c.Identity, c.Reason)
-		return acknowledge(e, done, err, "Active again. What had been granted before may be live again until it expires.")
+		return acknowledge(e, done, err, "Active again. What it had before stays over.")
 	})
 }

@@ -82,13 +82,16 @@ func (c *Control) card(v View, s *snapshot, caller Caller, approval access.Appro
 	card.Approval.Requires = card.Decided.Requires // with the policies' own words
 	if in.Standing.Task != nil {
 		card.Task = *in.Standing.Task
-		if card.Purpose, err = purposeOf(v, &access.Task{Opened: approvalTaskOpened(v, card.Task.ID)}); err != nil {
+		task, err := v.Task(card.Task.ID)
+		if err != nil {
 			return nil, err
 		}
-	} else if value, err := v.Value(approval.Decided, event.SlotPurpose); err == nil {
-		if err := json.Unmarshal(value, &card.Purpose); err != nil {
-			return nil, err
-		}
+		card.Task.Opened = task.Opened
+	} else {
+		card.Task.Opened = approval.Decided // what is asked is the opening
+	}
+	if card.Purpose, err = purposeOf(v, &card.Task); err != nil {
+		return nil, err
 	}
 	if caller.Identity.Type == access.TypeHuman && s.IsActive(caller.Identity) {
 		made, err := v.DecisionEvent(approval.Decided)
@@ -98,14 +101,6 @@ func (c *Control) card(v View, s *snapshot, caller Caller, approval access.Appro
 		card.MayAnswer = approval.MayAnswer(caller.Identity, in, s.apart(s.asker(made.Caller, caller)))
 	}
 	return card, nil
-}
-
-func approvalTaskOpened(v View, id string) int64 {
-	task, err := v.Task(id)
-	if err != nil {
-		return -1
-	}
-	return task.Opened
 }
 
 // ReadApproval reads a question, for its subject, those who may answer it, and whoever may read about the subject. With a

@@ -140,6 +140,22 @@ func TestSuspendingEndsEverything(t *testing.T) {
 	if refused.Decided.Code != access.CodeIdentitySuspended {
 		t.Errorf("a suspended identity was answered %s", refused.Decided.Code)
 	}
+	back, err := w.SetStatus(t.Context(), sam, support.Identity, access.Active, "it was the customer")
+	check(t, err)
+	if refusal := back.Refusal(); refusal != nil {
+		t.Fatal(refusal)
+	}
+	if w.live(dana, answer.Grant.ID) || w.ask(task, 1).Decided.Code != access.CodeTaskEnded {
+		t.Error("what the identity had before it was suspended came back with it")
+	}
+	if again := w.open(support, "support"); w.ask(again, 1).Decided.Outcome != access.Allow {
+		t.Error("an identity that is active again can do nothing")
+	}
+	_, err = w.Sweep(t.Context())
+	check(t, err)
+	if view, err := w.ReadTask(t.Context(), support, task); err != nil || view.Task.Reason != access.EndRevoked {
+		t.Errorf("the task of before: %+v, %v", view, err)
+	}
 	w.sound()
 }
 

@@ -2,7 +2,6 @@ package control_test
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -225,7 +224,7 @@ func TestI8_DecisionsReplayUnderLaterPoliciesAndCatalogs(t *testing.T) {
 	check(t, fails(w.Erase(t.Context(), sam, grant.Evidence, []string{event.SlotInput, event.SlotInput}, "")))
 	var steps int
 	replayed := must[*control.Replayed](t)(w.Replay(t.Context(), w.store.Size(), func(int64) { steps++ }))
-	if replayed.Erased != 1 || replayed.Decisions != 9 || len(replayed.Mismatches) != 0 || steps == 0 {
+	if replayed.Erased != 1 || replayed.Decisions != 10 || len(replayed.Mismatches) != 0 || steps == 0 {
 		t.Errorf("%+v, %d steps", replayed, steps)
 	}
 	if view := must[*control.DecisionView](t)(w.ReadDecision(t.Context(), sam, question.ID)); view.Full == nil || view.Full.Requires[0].Because == "" {
@@ -237,51 +236,93 @@ func TestI8_DecisionsReplayUnderLaterPoliciesAndCatalogs(t *testing.T) {
 	w.sound()
 }
 
+// lies is a ledger whose entries and inputs were tampered with.
+type lies struct {
+	control.Ledger
+	event func(*event.DecisionMade)
+	input func(*access.Input)
+}
+
+type lyingView struct {
+	control.View
+	lies *lies
+}
+
+func (l *lies) Read(ctx context.Context, read func(control.View) error) error {
+	return l.Ledger.Read(ctx, func(v control.View) error { return read(lyingView{v, l}) })
+}
+
+func (v lyingView) DecisionEvent(index int64) (event.DecisionMade, error) {
+	made, err := v.View.DecisionEvent(index)
+	if err == nil && v.lies.event != nil {
+		v.lies.event(&made)
+	}
+	return made, err
+}
+
+func (v lyingView) Input(index int64) (*access.Input, error) {
+	in, err := v.View.Input(index)
+	if err == nil && v.lies.input != nil {
+		v.lies.input(in)
+	}
+	return in, err
+}
+
 func TestI8_ATamperedInputOrEntryDoesNotReplay(t *testing.T) {
 	w := newWorld(t)
-	w.tell("o-1", "delivered", 1200)
+	w.tell("o-1", "delivered", 950)
 	task := w.open(support, "support")
-	answer := w.ask(task, 40)
-	question := w.ask(task, 900)
-	check(t, w.store.Close())
-	for name, c := range map[string]struct {
-		at       int64
-		text     string
-		from, to string
-	}{
-		"outcome":         {answer.Evidence, `UPDATE entries SET body = replace(body, $1, $2) WHERE idx = $3`, `"outcome":"allow"`, `"outcome":"deny"`},
-		"policies":        {answer.Evidence, `UPDATE entries SET body = replace(body, $1, $2) WHERE idx = $3`, `support-refunds`, `support-refundz`},
-		"limits":          {answer.Evidence, `UPDATE entries SET body = replace(body, $1, $2) WHERE idx = $3`, `"expires_at":"2026-03-01T12:05`, `"expires_at":"2026-03-01T12:09`},
-		"bounds":          {answer.Evidence, `UPDATE entries SET body = replace(body, $1, $2) WHERE idx = $3`, `"max_ttl":300`, `"max_ttl":900`},
-		"requirements":    {question.Evidence, `UPDATE entries SET body = replace(body, $1, $2) WHERE idx = $3`, `team:payments`, `team:security`},
-		"risk":            {question.Evidence, `UPDATE entries SET body = replace(body, $1, $2) WHERE idx = $3`, `"outcome"`, `"risk":7,"outcome"`},
-		"amount asked":    {answer.Evidence, `UPDATE disclosures SET value = CAST(replace(value, $1, $2) AS BLOB) WHERE idx = $3`, `"amount":40`, `"amount":400`},
-		"who asked":       {answer.Evidence, `UPDATE disclosures SET value = CAST(replace(value, $1, $2) AS BLOB) WHERE idx = $3`, `"subject":"Agent::\"support-bot\""`, `"subject":"Agent::\"other-bot\""`},
-		"which bundle":    {answer.Evidence, `UPDATE disclosures SET value = CAST(replace(value, $1, $2) AS BLOB) WHERE idx = $3`, `"bundle":"sha256:`, `"bundle":"sha512:`},
-		"bundle of entry": {answer.Evidence, `UPDATE entries SET body = replace(body, $1, $2) WHERE idx = $3`, `"bundle":"sha256:`, `"bundle":"sha512:`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			db, err := sql.Open("sqlite", w.path)
-			check(t, err)
-			tx, err := db.BeginTx(t.Context(), nil)
-			check(t, err)
-			_, err = tx.ExecContext(t.Context(), c.text, c.from, c.to, c.at)
-			check(t, err)
-			v := &tampered{tx: tx}
-			replayed := must[*control.Replayed](t)(control.New(control.Options{Ledger: v}).Replay(t.Context(), 0, nil))
-			_ = replayed
-			check(t, tx.Rollback())
-			check(t, db.Close())
-		})
+	w.ask(task, 40)
+	w.ask(task, 900)
+	granted := func(change func(*event.DecisionMade)) func(*event.DecisionMade) {
+		return func(e *event.DecisionMade) {
+			if e.Grant != nil {
+				change(e)
+			}
+		}
 	}
+	asked := func(change func(*event.DecisionMade)) func(*event.DecisionMade) {
+		return func(e *event.DecisionMade) {
+			if e.Asked != nil {
+				change(e)
+			}
+		}
+	}
+	later := w.now.Add(time.Hour)
+	for name, l := range map[string]*lies{
+		"outcome":         {event: asked(func(e *event.DecisionMade) { e.Outcome, e.Code = access.Allow, "" })},
+		"code":            {event: asked(func(e *event.DecisionMade) { e.Code = access.CodeForbidden })},
+		"policies":        {event: granted(func(e *event.DecisionMade) { e.Policies[0].Hash = "sha256:0" })},
+		"risk":            {event: asked(func(e *event.DecisionMade) { e.Risk++ })},
+		"factors":         {event: asked(func(e *event.DecisionMade) { e.Factors = nil })},
+		"bounds":          {event: granted(func(e *event.DecisionMade) { e.Bounds.MaxTTL++ })},
+		"expiry":          {event: granted(func(e *event.DecisionMade) { e.Grant.ExpiresAt = later })},
+		"uses":            {event: granted(func(e *event.DecisionMade) { e.Grant.MaxUses = 9 })},
+		"mode":            {event: granted(func(e *event.DecisionMade) { e.Grant.Mode = access.Delegate })},
+		"parent":          {event: granted(func(e *event.DecisionMade) { e.Grant.Parent = "none" })},
+		"requirements":    {event: asked(func(e *event.DecisionMade) { e.Asked.Requires = nil })},
+		"bundle of entry": {event: granted(func(e *event.DecisionMade) { e.Bundle = "sha256:0" })},
+		"no bundle":       {event: granted(func(e *event.DecisionMade) { e.Bundle = "" })},
+		"action of entry": {event: granted(func(e *event.DecisionMade) { e.Action = read })},
+		"subject":         {event: granted(func(e *event.DecisionMade) { e.Subject = "p_other" })},
+		"bundle of input": {input: func(in *access.Input) { in.Bundle = "sha256:0" }},
+		"who asked":       {input: func(in *access.Input) { in.Request.Subject = report.Identity }},
+		"for whom":        {input: func(in *access.Input) { in.Request.Principal = sam.Identity }},
+		"what":            {input: func(in *access.Input) { in.Request.Resource.ID += "x" }},
+		"arguments":       {input: func(in *access.Input) { in.Request.Args = json.RawMessage(`{"amount":101,"reason":""}`) }},
+		"standing":        {input: func(in *access.Input) { in.Standing.Subject = access.Suspended }},
+		"facts":           {input: func(in *access.Input) { in.Facts.Entities = nil }},
+		"approvers":       {input: func(in *access.Input) { in.Approvers = nil }},
+		"moment":          {input: func(in *access.Input) { in.Now = in.Now.Add(time.Second) }},
+	} {
+		l.Ledger = ledger{w.store}
+		replayed, err := control.New(control.Options{Ledger: l}).Replay(t.Context(), w.store.Size(), nil)
+		if err != nil || len(replayed.Mismatches) == 0 || replayed.Mismatches[0].Detail == "" {
+			t.Errorf("%s: %+v, %v", name, replayed, err)
+		}
+	}
+	w.sound()
 }
-
-type tampered struct {
-	control.Ledger
-	tx *sql.Tx
-}
-
-func (tampered) Read(_ context.Context, _ func(control.View) error) error { return nil }
 
 func TestWhoMayReadWhat(t *testing.T) {
 	w := newWorld(t)

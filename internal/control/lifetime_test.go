@@ -410,7 +410,7 @@ func TestI5_AnIdentityThatLeavesTheCatalogIsDead(t *testing.T) {
 		"another agent":     fails(w.ReadGrant(t.Context(), report, grant.ID)),
 		"the one that left": fails(w.ReadGrant(t.Context(), support, grant.ID)),
 	} {
-		if got := code(t, err); got != access.CodeNotPermitted && got != access.CodeIdentitySuspended {
+		if got := code(t, err); got != access.CodeNotPermitted && got != access.CodeIdentityUnknown {
 			t.Errorf("%s: %s", name, got)
 		}
 	}

@@ -179,10 +179,12 @@ func (c *Control) accessOf(v View, s *snapshot, task *access.Task, at time.Time)
 			return nil, err
 		}
 		found.DecideID = made.ID
-		if in, err := v.Input(grants[i].Decided); err == nil {
-			if found.Decision, err = c.explain(v, in); err != nil {
-				return nil, err
-			}
+		in, err := v.Input(grants[i].Decided)
+		if err == nil {
+			found.Decision, err = c.explain(v, in)
+		}
+		if err := ignoreNotFound(err); err != nil { // erased
+			return nil, err
 		}
 		out = append(out, found)
 	}

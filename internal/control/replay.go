@@ -62,6 +62,9 @@ func (r *Replayed) replay(v View, bundles map[string]*policy.Bundle, index int64
 	}
 	r.Decisions++
 	bundle, err := loadOnce(v, bundles, made.Bundle)
+	if errors.Is(err, access.ErrUnavailable) {
+		return err
+	}
 	if err != nil {
 		r.mismatch(index, made, "the bundle %s cannot be had: %v", made.Bundle, err)
 		return nil

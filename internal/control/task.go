@@ -313,7 +313,7 @@ func (c *Control) keepApproval(v View, task *access.Task, in *access.Input) erro
 	}
 	before, err := v.Input(index)
 	if err != nil || before.Approval == nil || !before.Approval.ExpiresAt.After(in.Now) {
-		return nil //nolint:nilerr // without it the decision asks anew
+		return ignoreNotFound(err) // without it the decision asks anew
 	}
 	in.Discharges, in.Approval = before.Discharges, before.Approval
 	return nil

@@ -184,17 +184,22 @@ func (v *View) Fact(ref access.Ref) (access.Fact, error) {
 }
 
 const taskColumns = `tasks.id, tasks.type, tasks.subject, tasks.status, tasks.reason, tasks.opened_at, tasks.expires_at, tasks.ended_at,
-	tasks.heartbeat, tasks.opened, tasks.version, COALESCE((SELECT at FROM heartbeats WHERE task = tasks.id), tasks.opened_at)`
+	tasks.heartbeat, tasks.opened, tasks.version, COALESCE((SELECT at FROM heartbeats WHERE task = tasks.id), tasks.opened_at),
+	CASE WHEN ` + taskCut + ` THEN 1 ELSE 0 END`
+
+// taskCut holds for a task whose subject was suspended, or left, since it was opened. A status comes with a catalog version,
+// which every decision depends on.
+const taskCut = `COALESCE((SELECT version FROM identities WHERE identity = tasks.subject), 0) > tasks.opened`
 
 const taskVersion = `SELECT version FROM tasks WHERE id = $1`
 
 func (v *View) scanTask(row func(...any) error) (t access.Task, version int64, err error) {
 	var subject string
-	var opened, expires, ended, heartbeat, beat int64
-	err = row(&t.ID, &t.Type, &subject, (*string)(&t.Status), (*string)(&t.Reason), &opened, &expires, &ended, &heartbeat, &t.Opened, &version, &beat)
+	var opened, expires, ended, heartbeat, beat, cut int64
+	err = row(&t.ID, &t.Type, &subject, (*string)(&t.Status), (*string)(&t.Reason), &opened, &expires, &ended, &heartbeat, &t.Opened, &version, &beat, &cut)
 	t.Subject = v.store.names.ref(event.Pseudonym(subject))
 	t.OpenedAt, t.ExpiresAt, t.EndedAt, t.HeartbeatAt = fromMicros(opened), fromMicros(expires), fromMicros(ended), fromMicros(beat)
-	t.Heartbeat = access.Seconds(heartbeat)
+	t.Heartbeat, t.Cut = access.Seconds(heartbeat), cut == 1
 	return t, version, err
 }
 
@@ -252,7 +257,7 @@ func (v *View) Tasks(subject access.Ref, limit int) ([]access.Task, error) {
 func (v *View) OverdueTasks(now time.Time, limit int) ([]access.Task, error) {
 	return v.tasks(`SELECT `+taskColumns+` FROM tasks LEFT JOIN heartbeats ON heartbeats.task = tasks.id
 		WHERE tasks.status IN ('open', 'paused') AND (tasks.expires_at <= $1 OR tasks.status = 'open' AND tasks.heartbeat > 0
-		AND COALESCE(heartbeats.at, tasks.opened_at) + tasks.heartbeat * 1000000 <= $1) LIMIT $2`, micros(now), limit)
+		AND COALESCE(heartbeats.at, tasks.opened_at) + tasks.heartbeat * 1000000 <= $1 OR `+taskCut+`) LIMIT $2`, micros(now), limit)
 }
 
 // EndedTasks lists ended tasks that are not sealed, whose grants had all run out by the given time and which no question
