@@ -560,3 +560,17 @@ func TestReadingAQuestionWaitsForItsAnswer(t *testing.T) {
 	}
 	w.sound()
 }
+
+func TestI6_TheOwnerOfAResourceDoesNotApproveWhatTheirOwnGatewayAskedFor(t *testing.T) {
+	files := withForm(t, gatewaySite(t), "resource-owner")
+	edit(t, files, "catalog/gateway.yaml", "  - identity: Workload::\"gateway\"\n    owner: Human::\"bob\"", "  - identity: Workload::\"gateway\"\n    owner: Human::\"alice\"")
+	w := worldOf(t, files)
+	w.tell("o-1", "delivered", 1200)
+	large := control.Ask{Subject: support.Identity, Task: w.open(support, "support"), Action: refund, Resource: order1, Args: json.RawMessage(`{"amount":900,"reason":"late"}`)}
+	w.refused(gateway, large, access.CodeNoEligibleApprover)
+	direct := must[*control.Answer](t)(w.Request(t.Context(), support, large))
+	if got := w.approve(alice, direct.ID, control.Reply{}); got.Status != access.ApprovalApproved {
+		t.Errorf("asked by the agent itself: %+v", got)
+	}
+	w.sound()
+}

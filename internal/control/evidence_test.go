@@ -343,7 +343,7 @@ func TestI9_WhoeverDecidedIsInTheEvent(t *testing.T) {
 		"ended " + sent.ID:           {Kind: event.ByDecision, Decision: looked.ID},
 		"paused " + task:             self,
 		"status suspended":           {Kind: event.ByDecision, Decision: suspended.ID},
-		"ended " + task + " expired": {Kind: event.ByClock},
+		"ended " + task + " revoked": {Kind: event.ByClock}, // the sweep writes down what the suspension did
 	}
 	check(t, w.store.Entries(t.Context(), 0, 1000, func(_ int64, body []byte) error {
 		var entry struct {

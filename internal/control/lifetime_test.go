@@ -420,3 +420,22 @@ func TestI5_AnIdentityThatLeavesTheCatalogIsDead(t *testing.T) {
 	}
 	w.sound()
 }
+
+func TestI5_WhatAnIdentityHadBeforeItWasSuspendedStaysOver(t *testing.T) {
+	w := newWorld(t)
+	w.tell("o-1", "delivered", 120)
+	task := w.open(support, "support")
+	grant := w.ok(support, under(task, "", read, access.Use, 0))
+	check(t, fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, "")))
+	refused := must[*control.Answer](t)(w.SetStatus(t.Context(), dana, support.Identity, access.Active, ""))
+	if refused.Decided.Code != access.CodeNotPermitted {
+		t.Errorf("an owner may stop and not start again: %+v", refused.Decided)
+	}
+	check(t, fails(w.SetStatus(t.Context(), sam, support.Identity, access.Active, "looked at")))
+	if w.live(support, grant.ID) {
+		t.Error("a grant came back to life")
+	}
+	w.refused(support, under(task, "", read, access.Use, 0), access.CodeTaskEnded)
+	w.ok(support, under(w.open(support, "support"), "", read, access.Use, 0))
+	w.sound()
+}

@@ -78,7 +78,7 @@ func (s *session) stmt(ctx context.Context, text string) (*sql.Stmt, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if first := s.prepared[text]; first != nil {
-		return first, stmt.Close()
+		return first, stmt.Close() //nolint:sqlclosecheck // somebody else prepared it meanwhile
 	}
 	s.prepared[text] = stmt
 	return stmt, nil
@@ -129,7 +129,7 @@ func (s *session) close() error {
 	defer s.mu.Unlock()
 	var first error
 	for _, stmt := range s.prepared {
-		if err := stmt.Close(); err != nil && first == nil { //nolint:sqlclosecheck // in a loop
+		if err := stmt.Close(); err != nil && first == nil {
 			first = err
 		}
 	}

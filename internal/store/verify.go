@@ -487,7 +487,7 @@ func (v *verification) columns(table string) ([]string, error) {
 }
 
 func (v *verification) rows(on *session, text string) (*sql.Rows, error) {
-	stmt, err := on.stmt(v.ctx, text)
+	stmt, err := on.stmt(v.ctx, text) //nolint:sqlclosecheck // kept prepared until the session closes
 	if err != nil {
 		return nil, err
 	}
