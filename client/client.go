@@ -114,7 +114,7 @@ func fromFile(path string) func(context.Context) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("client: token file: %w", err)
 		}
-		defer file.Close() //nolint:errcheck // it was only read
+		defer file.Close()
 		content, err := io.ReadAll(io.LimitReader(file, maxTokenFile+1))
 		if err != nil {
 			return "", fmt.Errorf("client: token file: %w", err)
@@ -213,7 +213,7 @@ func (c *Client) try(ctx context.Context, x exchange, body []byte) (*response, t
 	if err != nil {
 		return nil, 0, &wayError{err}
 	}
-	defer answer.Body.Close() //nolint:errcheck // it has been read
+	defer answer.Body.Close()
 	content, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
 	if err != nil {
 		return nil, 0, &wayError{err}

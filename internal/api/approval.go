@@ -70,7 +70,7 @@ func (s *server) answerApproval(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	ttl, err := seconds("ttl", body.TTL)
+	ttl, err := ttlOf(body.TTL)
 	if err != nil {
 		return nil, err
 	}

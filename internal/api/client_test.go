@@ -222,7 +222,7 @@ func TestAnIssuerThatIsDownIsNotTheCallersFault(t *testing.T) {
 	request.Header.Set("Authorization", "Bearer "+token)
 	answer, err := http.DefaultClient.Do(request)
 	check(t, err)
-	defer answer.Body.Close() //nolint:errcheck // nothing is read
+	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" {
 		t.Errorf("%d %v", answer.StatusCode, answer.Header)
 	}
@@ -265,7 +265,7 @@ func (w *world) poll(t *testing.T, id string) error {
 	request.Header.Set("Authorization", "Bearer "+w.token("support-bot"))
 	answer, err := http.DefaultClient.Do(request)
 	check(t, err)
-	defer answer.Body.Close() //nolint:errcheck // it has been read
+	defer answer.Body.Close()
 	if answer.StatusCode == http.StatusOK {
 		return nil
 	}
@@ -300,8 +300,34 @@ func TestALongPollOutlivesTheServersReadDeadline(t *testing.T) {
 	if got.approval.Status != client.ApprovalApproved {
 		t.Errorf("%+v", got.approval)
 	}
+	w.server.Close()
 	polls := strings.Count(w.logs.String(), `"route":"GET /v1/approvals/{id}"`)
 	if polls != 1 {
 		t.Errorf("%d polls, want the first one to last", polls)
+	}
+}
+
+// Full tiles never change, so caches may keep them for ever; partial ones may go.
+func TestFullTilesAreImmutable(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, settings{})
+	source := w.client("order-system")
+	for w.store.Size() < 256 {
+		_, err := source.PushFacts(t.Context(), client.Facts{Facts: []client.Fact{{ID: `Order::"o-1"`, Attributes: json.RawMessage(`{"status":"delivered","total":500}`)}}})
+		check(t, err)
+	}
+	for path, want := range map[string]string{
+		"/log/tile/0/000": "public, max-age=31536000, immutable", "/log/tile/0/000.p/9": "public, max-age=60",
+		"/log/tile/entries/000": "private, max-age=31536000, immutable",
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+path, nil)
+		check(t, err)
+		request.Header.Set("Authorization", "Bearer "+w.token("sam"))
+		answer, err := http.DefaultClient.Do(request)
+		check(t, err)
+		check(t, answer.Body.Close())
+		if answer.StatusCode != http.StatusOK || answer.Header.Get("Cache-Control") != want {
+			t.Errorf("%s: %d %q", path, answer.StatusCode, answer.Header.Get("Cache-Control"))
+		}
 	}
 }

@@ -31,28 +31,29 @@ type conversation struct {
 
 // step is one request, or something that happens besides.
 type step struct {
-	Note    string            `yaml:"note"`
-	Advance time.Duration     `yaml:"advance"` // the clock
-	Sweep   bool              `yaml:"sweep"`   // the background loop runs
-	Store   string            `yaml:"store"`   // fine, broken, panics or hangs from here on
-	Health  string            `yaml:"health"`  // good or bad from here on
-	As      string            `yaml:"as"`      // who calls; empty: nobody
-	Token   string            `yaml:"token"`   // a bad one: see badToken
-	Get     string            `yaml:"GET"`
-	Post    string            `yaml:"POST"`
-	Head    string            `yaml:"HEAD"`
-	Other   string            `yaml:"other"` // METHOD path
-	Headers map[string]string `yaml:"headers"`
-	Body    any               `yaml:"body"`
-	Raw     *string           `yaml:"raw"`  // instead of body
-	Site    map[string]string `yaml:"site"` // body: the site with these files replaced (null: as it is)
-	DryRun  bool              `yaml:"dry_run"`
-	Want    int               `yaml:"want"`
-	Has     any               `yaml:"has"`   // subset of the answer
-	Lacks   []string          `yaml:"lacks"` // paths that must not be in it
-	Says    string            `yaml:"says"`  // text in the answer
-	Header  map[string]string `yaml:"header"`
-	Keep    map[string]string `yaml:"keep"` // name → path of the answer
+	Note      string            `yaml:"note"`
+	Advance   time.Duration     `yaml:"advance"` // the clock
+	Sweep     bool              `yaml:"sweep"`   // the background loop runs
+	Store     string            `yaml:"store"`   // fine, broken, panics or hangs from here on
+	Health    string            `yaml:"health"`  // good or bad from here on
+	As        string            `yaml:"as"`      // who calls; empty: nobody
+	Token     string            `yaml:"token"`   // a bad one: see badToken
+	Get       string            `yaml:"GET"`
+	Post      string            `yaml:"POST"`
+	Head      string            `yaml:"HEAD"`
+	Other     string            `yaml:"other"` // METHOD path
+	Headers   map[string]string `yaml:"headers"`
+	Body      any               `yaml:"body"`
+	Raw       *string           `yaml:"raw"`  // instead of body
+	Site      map[string]string `yaml:"site"` // body: the site with these files replaced (null: as it is)
+	DryRun    bool              `yaml:"dry_run"`
+	Approvals map[string]string `yaml:"approvals"`
+	Want      int               `yaml:"want"`
+	Has       any               `yaml:"has"`   // subset of the answer
+	Lacks     []string          `yaml:"lacks"` // paths that must not be in it
+	Says      string            `yaml:"says"`  // text in the answer
+	Header    map[string]string `yaml:"header"`
+	Keep      map[string]string `yaml:"keep"` // name → path of the answer
 }
 
 // talk is a conversation while it is held.
@@ -175,16 +176,17 @@ func (k *talk) take(t *testing.T, s *step) {
 	if method == "" {
 		return
 	}
-	answer, body := k.send(t, s, method, k.fill(path))
-	if answer.StatusCode != s.Want {
-		t.Fatalf("%s %s: %d, want %d\n%s", method, path, answer.StatusCode, s.Want, body)
+	answer := k.send(t, s, method, k.fill(path))
+	body := answer.body
+	if answer.status != s.Want {
+		t.Fatalf("%s %s: %d, want %d\n%s", method, path, answer.status, s.Want, body)
 	}
-	k.checkAnswer(t, s, answer, body)
+	k.checkAnswer(t, s, answer)
 	if method == http.MethodHead {
 		return
 	}
 	var value any
-	if strings.Contains(answer.Header.Get("Content-Type"), "json") {
+	if strings.Contains(answer.header.Get("Content-Type"), "json") {
 		check(t, json.Unmarshal(body, &value))
 	}
 	if s.Has != nil {
@@ -212,8 +214,16 @@ func (k *talk) take(t *testing.T, s *step) {
 	}
 }
 
+// received is an answer that has been read.
+type received struct {
+	method, path string
+	status       int
+	header       http.Header
+	body         []byte
+}
+
 // send makes the request of a step.
-func (k *talk) send(t *testing.T, s *step, method, path string) (*http.Response, []byte) {
+func (k *talk) send(t *testing.T, s *step, method, path string) received {
 	t.Helper()
 	var body []byte
 	switch {
@@ -249,11 +259,11 @@ func (k *talk) send(t *testing.T, s *step, method, path string) (*http.Response,
 	}
 	answer, err := http.DefaultClient.Do(request)
 	check(t, err)
-	defer answer.Body.Close() //nolint:errcheck // it has been read
+	defer answer.Body.Close()
 	content, err := io.ReadAll(answer.Body)
 	check(t, err)
 	k.lines++
-	return answer, content
+	return received{method, answer.Request.URL.Path, answer.StatusCode, answer.Header, content}
 }
 
 // raw lets a case hold what YAML cannot: repetitions, as {{1000 x}}, and bytes, as {{hex ff}}.
@@ -278,7 +288,11 @@ func (k *talk) siteBody(t *testing.T, s *step) []byte {
 	for path, content := range s.Site {
 		files[path] = k.fill(content)
 	}
-	body, err := json.Marshal(map[string]any{"files": files, "dry_run": s.DryRun})
+	approvals := map[string]string{}
+	for act, id := range s.Approvals {
+		approvals[act] = k.fill(id)
+	}
+	body, err := json.Marshal(map[string]any{"files": files, "dry_run": s.DryRun, "approvals": approvals})
 	check(t, err)
 	return body
 }
@@ -331,9 +345,9 @@ func (k *talk) badToken(t *testing.T, kind string) string {
 }
 
 // checkAnswer holds of every answer: it fits the document, and tells no agent about policies.
-func (k *talk) checkAnswer(t *testing.T, s *step, answer *http.Response, body []byte) {
+func (k *talk) checkAnswer(t *testing.T, s *step, answer received) {
 	t.Helper()
-	h := answer.Header
+	h, body := answer.header, answer.body
 	for name, want := range s.Header {
 		if got := h.Get(name); got != k.fill(want) {
 			t.Errorf("header %s is %q, want %q", name, got, k.fill(want))
@@ -344,21 +358,21 @@ func (k *talk) checkAnswer(t *testing.T, s *step, answer *http.Response, body []
 		t.Errorf("headers are missing: %v", h)
 	}
 	k.ids[id] = true
-	if answer.StatusCode == http.StatusUnauthorized && h.Get("WWW-Authenticate") == "" {
+	if answer.status == http.StatusUnauthorized && h.Get("WWW-Authenticate") == "" {
 		t.Error("401 without WWW-Authenticate")
 	}
-	if (answer.StatusCode == http.StatusTooManyRequests || answer.StatusCode == http.StatusServiceUnavailable) && h.Get("Retry-After") == "" {
+	if (answer.status == http.StatusTooManyRequests || answer.status == http.StatusServiceUnavailable) && h.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
 	if strings.Contains(string(body), `"credential":{"type"`) && h.Get("Cache-Control") != "no-store" {
 		t.Error("a credential that may be stored")
 	}
-	if answer.Request.Method != http.MethodHead {
-		operation := k.doc.checkAnswer(t, answer.Request.Method, answer.Request.URL.Path, answer.StatusCode, h.Get("Content-Type"), body)
+	if answer.method != http.MethodHead {
+		operation := k.doc.checkAnswer(t, answer.method, answer.path, answer.status, h.Get("Content-Type"), body)
 		k.called[operation] = true
 	}
 	human := []string{"dana", "alice", "bob", "sam"}
-	if slices.Contains(human, s.As) || strings.HasPrefix(answer.Request.URL.Path, "/openapi") {
+	if slices.Contains(human, s.As) || strings.HasPrefix(answer.path, "/openapi") {
 		return
 	}
 	for _, policy := range k.policy {
@@ -371,6 +385,7 @@ func (k *talk) checkAnswer(t *testing.T, s *step, answer *http.Response, body []
 // checkLogs holds of every conversation: one line for each request, with its id and nothing secret.
 func (k *talk) checkLogs(t *testing.T) {
 	t.Helper()
+	k.server.Close() // what is being served has written its line
 	logs := k.logs.String()
 	for _, secret := range append(k.secrets, "secret-in-a-panic") {
 		if strings.Contains(logs, secret) {

@@ -53,7 +53,7 @@ func askOf(body *client.AccessRequest) (ask control.Ask, err error) {
 			return ask, notFound("there is no " + name + " with this id")
 		}
 	}
-	ask.TTL, err = seconds("ttl", body.TTL)
+	ask.TTL, err = ttlOf(body.TTL)
 	return ask, err
 }
 
@@ -119,7 +119,7 @@ func (s *server) renew(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	ttl, err := seconds("ttl", body.TTL)
+	ttl, err := ttlOf(body.TTL)
 	if err != nil {
 		return nil, err
 	}

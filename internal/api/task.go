@@ -11,9 +11,9 @@ import (
 // maxSeconds bounds durations from outside: far more than any policy gives, far less than would overflow.
 const maxSeconds = 366 * 24 * 3600
 
-func seconds(name string, value int64) (access.Seconds, error) {
+func ttlOf(value int64) (access.Seconds, error) {
 	if value < 0 || value > maxSeconds {
-		return 0, badArgument(name + " must be 0 to 31622400 seconds")
+		return 0, badArgument("ttl must be 0 to 31622400 seconds")
 	}
 	return access.Seconds(value), nil
 }
@@ -35,7 +35,7 @@ func (s *server) openTask(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	ttl, err := seconds("ttl", body.TTL)
+	ttl, err := ttlOf(body.TTL)
 	if err != nil {
 		return nil, err
 	}

@@ -55,6 +55,7 @@ type world struct {
 	key     string // of the log, public
 	site    control.Configuration
 	healthy atomic.Bool
+	server  *httptest.Server
 }
 
 type clock struct {
@@ -103,6 +104,7 @@ func newWorld(t testing.TB, set settings) *world {
 	signing, err := jwt.ParseKey(key)
 	check(t, err)
 	server := httptest.NewUnstartedServer(nil)
+	w.server = server
 	issuer, err := jwt.New(jwt.Config{Issuer: "http://" + server.Listener.Addr().String(), Keys: []jwt.Key{signing}})
 	check(t, err)
 	verifier, err := authn.New(authn.Config{Issuers: []authn.Issuer{{URL: w.idp.URL(), Audience: audience}}}, &http.Client{}, w.now.now)
@@ -212,6 +214,12 @@ when { context.args.amount > 1000 };
 @because("Somebody looks at these tasks first.")
 @approval("team:security")
 forbid (principal, action == Writ::Action::"open_task", resource == Writ::TaskType::"judged");
+
+@id("alice-is-asked")
+@owner("Human::\"sam\"")
+@because("Payments must not stand still without alice.")
+@approval("resource-owner")
+forbid (principal, action in [Writ::Action::"suspend", Writ::Action::"revoke"], resource == Agent::"alice-bot");
 `)
 	return files
 }

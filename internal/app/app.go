@@ -84,6 +84,7 @@ func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
 		Ledger: ledger{opened}, Issuer: signer{issuer}, Engine: Version, NewID: newID, Log: o.Log, Decided: metrics.decided,
 		Limits: control.Limits{
 			RequestsPerSecond: config.Limits.RequestsPerSecond, Burst: config.Limits.Burst, EvidencePerHour: config.Limits.EvidencePerHour,
+			OpenQuestions: config.Limits.OpenQuestions,
 		},
 	})
 	a := &App{Control: c, config: config, log: o.Log, store: opened, looped: make(chan struct{})}

@@ -81,6 +81,8 @@ type Limits struct {
 	Burst int `yaml:"burst"`
 	// EvidencePerHour is the bytes of evidence that one identity may cause in an hour.
 	EvidencePerHour int64 `yaml:"evidence_per_hour"`
+	// OpenQuestions is how many questions of one identity may wait for people at once.
+	OpenQuestions int64 `yaml:"open_questions"`
 }
 
 // DefaultConfig is what holds where the file says nothing.
@@ -91,7 +93,7 @@ func DefaultConfig() Config {
 		Site:   ".",
 		Log:    Log{Key: "data/log.key", VerifierKey: "data/log.pub"},
 		Tokens: Tokens{Keys: []string{"data/token.key"}},
-		Limits: Limits{RequestsPerSecond: 200, Burst: 400, EvidencePerHour: 256 << 20},
+		Limits: Limits{RequestsPerSecond: 200, Burst: 400, EvidencePerHour: 256 << 20, OpenQuestions: 100},
 	}
 }
 
@@ -161,7 +163,7 @@ func (c *Config) Check() error {
 	if len(c.Issuers) == 0 {
 		fault("issuers: at least one identity provider is required: without one nobody can call")
 	}
-	if c.Limits.RequestsPerSecond <= 0 || c.Limits.Burst <= 0 || c.Limits.EvidencePerHour <= 0 {
+	if c.Limits.RequestsPerSecond <= 0 || c.Limits.Burst <= 0 || c.Limits.EvidencePerHour <= 0 || c.Limits.OpenQuestions <= 0 {
 		fault("limits: each must be positive")
 	}
 	return errors.Join(faults...)

@@ -47,6 +47,7 @@ type View interface {
 	GrantsOfTask(task string) ([]access.Grant, error)
 
 	Approval(id string) (access.Approval, error)
+	OpenQuestions(subject access.Ref) (int64, error)
 	PendingApprovals(limit int) ([]access.Approval, error)
 	LapsedApprovals(now time.Time, limit int) ([]access.Approval, error)
 

@@ -249,3 +249,23 @@ func TestErasedValuesLeaveTheLogWhole(t *testing.T) {
 	}
 	w.sound()
 }
+
+func TestNobodyFloodsApprovers(t *testing.T) {
+	w := newWorld(t)
+	w.Control = control.New(control.Options{Ledger: ledger{w.store}, Issuer: tokens{}, Engine: "test", NewID: w.newID, Limits: control.Limits{OpenQuestions: 5}})
+	w.tell("o-1", "delivered", 5000)
+	task := w.open(support, "support")
+	for i := range 5 {
+		if got := w.ask(task, 900+i).Decided.Outcome; got != access.NeedsApproval {
+			t.Fatalf("question %d: %s", i, got)
+		}
+	}
+	_, err := w.Request(t.Context(), support, control.Ask{Task: task, Action: refund, Resource: order1, Args: json.RawMessage(`{"amount":999,"reason":"again"}`)})
+	if code(t, err) != access.CodeLimitExceeded {
+		t.Error("the approvers' inbox can be filled")
+	}
+	if w.ask(task, 1).Decided.Outcome != access.Allow {
+		t.Error("what needs nobody must not wait for those who wait")
+	}
+	w.sound()
+}

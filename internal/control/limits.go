@@ -17,6 +17,7 @@ type Limits struct {
 	RequestsPerSecond float64 // sustained; 0 means 200
 	Burst             int     // at once; 0 means 400
 	EvidencePerHour   int64   // bytes of values and entries; 0 means 256 MiB
+	OpenQuestions     int64   // that wait for people at once; 0 means 100
 }
 
 const (
@@ -24,6 +25,7 @@ const (
 	defaultRate     = 200
 	defaultBurst    = 400
 	defaultEvidence = 256 << 20
+	defaultOpen     = 100
 	limiterIdle     = 2 * time.Hour // after which a full bucket is the same as none
 )
 
@@ -50,6 +52,9 @@ func newLimiter(l Limits) *limiter {
 	}
 	if l.EvidencePerHour == 0 {
 		l.EvidencePerHour = defaultEvidence
+	}
+	if l.OpenQuestions == 0 {
+		l.OpenQuestions = defaultOpen
 	}
 	return &limiter{limits: l, buckets: map[access.Ref]*buckets{}}
 }

@@ -197,6 +197,11 @@ func (c *Control) conclude(v View, s *snapshot, caller Caller, in *access.Input,
 		}
 		drafts = append(drafts, ended...)
 	case access.NeedsApproval:
+		if open, err := v.OpenQuestions(in.Request.Subject); err != nil {
+			return nil, event.Change{}, err
+		} else if open >= c.limits.limits.OpenQuestions {
+			return nil, event.Change{}, &Refusal{Code: access.CodeLimitExceeded, Detail: "as many questions of this identity wait for people as may wait at once"}
+		}
 		answer.Approval = question(in, answer)
 		made.Asked = asked(answer.Approval)
 	case access.Deny:

@@ -28,7 +28,7 @@ func start(t *testing.T) *sandbox.Sandbox {
 	t.Helper()
 	server, err := sandbox.Start(t.Context(), sandbox.Options{
 		Folder: t.TempDir(), Site: starterSite,
-		Limits: app.Limits{RequestsPerSecond: 1e6, Burst: 1e6, EvidencePerHour: 1 << 40},
+		Limits: app.Limits{RequestsPerSecond: 1e6, Burst: 1e6, EvidencePerHour: 1 << 40, OpenQuestions: 1e6},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -374,6 +374,11 @@ func (v *View) Approval(id string) (access.Approval, error) {
 
 const approvalVersion = `SELECT version FROM approvals WHERE id = $1`
 
+// OpenQuestions counts the questions of an identity that wait for people.
+func (v *View) OpenQuestions(subject access.Ref) (int64, error) {
+	return v.number(`SELECT COUNT(*) FROM approvals WHERE status = 'pending' AND subject = $1`, string(v.store.names.of(subject)))
+}
+
 // PendingApprovals lists the questions that wait for people, oldest first, at most limit.
 func (v *View) PendingApprovals(limit int) ([]access.Approval, error) {
 	return v.approvals(`WHERE status = 'pending' ORDER BY id LIMIT $1`, limit)

@@ -70,7 +70,7 @@ func evaluate(ctx context.Context, recording *replay.Recording, folder string, p
 	server, err := sandbox.Start(ctx, sandbox.Options{
 		Folder: folder, Site: site,
 		Now:    func() time.Time { return replay.Now().Add(time.Since(started)) },
-		Limits: app.Limits{RequestsPerSecond: 100_000, Burst: 100_000, EvidencePerHour: 1 << 40},
+		Limits: app.Limits{RequestsPerSecond: 100_000, Burst: 100_000, EvidencePerHour: 1 << 40, OpenQuestions: 1e6},
 	})
 	if err != nil {
 		return nil, err
