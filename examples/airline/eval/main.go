@@ -57,6 +57,11 @@ func run(ctx context.Context, data, out string, stdout, progress io.Writer) (err
 	if err := summary.Print(stdout); err != nil {
 		return err
 	}
+	verified := "yes"
+	if !summary.LogVerified {
+		verified = "NO"
+	}
+	fmt.Fprintf(stdout, "log verified:                           %s\n", verified)
 	encoded, err := json.MarshalIndent(summary, "", "  ")
 	if err != nil {
 		return err
