@@ -40,8 +40,8 @@ func (c *Client) ResumeTask(ctx context.Context, id string) (*Outcome, error) {
 }
 
 // RevokeTask ends a task and everything granted for it.
-func (c *Client) RevokeTask(ctx context.Context, id, reason string) (*Done, error) {
-	return call[Done](ctx, c, post(below("/v1/tasks/%s/revoke", id), Revocation{reason}).repeatable())
+func (c *Client) RevokeTask(ctx context.Context, id string, revocation Revocation) (*Done, error) {
+	return call[Done](ctx, c, post(below("/v1/tasks/%s/revoke", id), revocation).repeatable())
 }
 
 // Request asks for one action on one resource. A no is a *Problem; if people must agree, the outcome is NeedsApproval:
@@ -71,8 +71,8 @@ func (c *Client) ReportAction(ctx context.Context, grant string, action Action) 
 }
 
 // RevokeGrant ends a grant and everything below it.
-func (c *Client) RevokeGrant(ctx context.Context, id, reason string) (*Done, error) {
-	return call[Done](ctx, c, post(below("/v1/grants/%s/revoke", id), Revocation{reason}).repeatable())
+func (c *Client) RevokeGrant(ctx context.Context, id string, revocation Revocation) (*Done, error) {
+	return call[Done](ctx, c, post(below("/v1/grants/%s/revoke", id), revocation).repeatable())
 }
 
 // Approvals lists the questions that the caller may answer, oldest first.
@@ -134,13 +134,13 @@ func (c *Client) RedeemApproval(ctx context.Context, id string) (*Outcome, error
 }
 
 // SuspendIdentity suspends an identity: everything it has is dead at once.
-func (c *Client) SuspendIdentity(ctx context.Context, identity, reason string) (*Done, error) {
-	return call[Done](ctx, c, post("/v1/identities/suspend", StatusChange{identity, reason}).repeatable())
+func (c *Client) SuspendIdentity(ctx context.Context, change StatusChange) (*Done, error) {
+	return call[Done](ctx, c, post("/v1/identities/suspend", change).repeatable())
 }
 
 // ResumeIdentity makes a suspended identity active again. It is not retried.
-func (c *Client) ResumeIdentity(ctx context.Context, identity, reason string) (*Done, error) {
-	return call[Done](ctx, c, post("/v1/identities/resume", StatusChange{identity, reason}))
+func (c *Client) ResumeIdentity(ctx context.Context, change StatusChange) (*Done, error) {
+	return call[Done](ctx, c, post("/v1/identities/resume", change))
 }
 
 // WhoAmI says who the server takes the caller for.
@@ -182,6 +182,11 @@ func (c *Client) EvidenceEntry(ctx context.Context, index int64) ([]byte, error)
 // EvidenceProof reads a proof that an entry is in the log (c2sp.org/tlog-proof). It verifies offline with the log's key.
 func (c *Client) EvidenceProof(ctx context.Context, index int64) ([]byte, error) {
 	return c.raw(ctx, "/v1/evidence/"+strconv.FormatInt(index, 10)+"/proof", "text/plain", true)
+}
+
+// EraseValues erases values that lie beside an entry, for good; the entry and its proofs stay. It is not retried.
+func (c *Client) EraseValues(ctx context.Context, index int64, erasure Erasure) (*Done, error) {
+	return call[Done](ctx, c, post(fmt.Sprintf("/v1/evidence/%d/erase", index), erasure))
 }
 
 // EvidenceValues reads what lies beside an entry. For auditors.

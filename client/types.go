@@ -250,7 +250,8 @@ type Renewal struct {
 
 // Revocation ends a task or a grant.
 type Revocation struct {
-	Reason string `json:"reason,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	Approval string `json:"approval,omitempty"` // that speaks for it, where policy asked for one before
 }
 
 // Action reports what was done under a grant.
@@ -263,6 +264,14 @@ type Action struct {
 type StatusChange struct {
 	Identity string `json:"identity"`
 	Reason   string `json:"reason,omitempty"`
+	Approval string `json:"approval,omitempty"` // that speaks for it, where policy asked for one before
+}
+
+// Erasure erases values that lie beside an entry, for good.
+type Erasure struct {
+	Slots    []string `json:"slots"`
+	Reason   string   `json:"reason,omitempty"`
+	Approval string   `json:"approval,omitempty"` // that speaks for it, where policy asked for one before
 }
 
 // Done acknowledges an act. Decision is absent where the caller acts by its own right and no policy is asked.

@@ -14,15 +14,16 @@ type revokeCommand struct {
 }
 
 type revocation struct {
-	ID     string `arg:"" help:"Id."`
-	Reason string `help:"Why, for the record."`
+	ID       string `arg:"" help:"Id."`
+	Reason   string `help:"Why, for the record."`
+	Approval string `help:"Approval that speaks for it, where policy asked for one before." placeholder:"ID"`
 }
 
 type revokeGrantCommand struct{ revocation }
 
 func (c *revokeGrantCommand) Run(e *environment) error {
 	return e.call(func(ctx context.Context, w *client.Client) error {
-		done, err := w.RevokeGrant(ctx, c.ID, c.Reason)
+		done, err := w.RevokeGrant(ctx, c.ID, client.Revocation{Reason: c.Reason, Approval: c.Approval})
 		return acknowledge(e, done, err, "The grant is over.")
 	})
 }
@@ -31,7 +32,7 @@ type revokeTaskCommand struct{ revocation }
 
 func (c *revokeTaskCommand) Run(e *environment) error {
 	return e.call(func(ctx context.Context, w *client.Client) error {
-		done, err := w.RevokeTask(ctx, c.ID, c.Reason)
+		done, err := w.RevokeTask(ctx, c.ID, client.Revocation{Reason: c.Reason, Approval: c.Approval})
 		return acknowledge(e, done, err, "The task is over, and everything granted for it.")
 	})
 }
@@ -39,13 +40,14 @@ func (c *revokeTaskCommand) Run(e *environment) error {
 type identityChange struct {
 	Identity string `arg:"" help:"Such as 'Agent::\"support-bot\"'."`
 	Reason   string `help:"Why, for the record."`
+	Approval string `help:"Approval that speaks for it, where policy asked for one before." placeholder:"ID"`
 }
 
 type revokeIdentityCommand struct{ identityChange }
 
 func (c *revokeIdentityCommand) Run(e *environment) error {
 	return e.call(func(ctx context.Context, w *client.Client) error {
-		done, err := w.SuspendIdentity(ctx, c.Identity, c.Reason)
+		done, err := w.SuspendIdentity(ctx, client.StatusChange{Identity: c.Identity, Reason: c.Reason, Approval: c.Approval})
 		return acknowledge(e, done, err, "Suspended. Everything it has is over.")
 	})
 }
@@ -54,7 +56,7 @@ type resumeIdentityCommand struct{ identityChange }
 
 func (c *resumeIdentityCommand) Run(e *environment) error {
 	return e.call(func(ctx context.Context, w *client.Client) error {
-		done, err := w.ResumeIdentity(ctx, c.Identity, c.Reason)
+		done, err := w.ResumeIdentity(ctx, client.StatusChange{Identity: c.Identity, Reason: c.Reason, Approval: c.Approval})
 		return acknowledge(e, done, err, "Active again. What it had before stays over.")
 	})
 }

@@ -65,6 +65,31 @@ func TestTaskClock(t *testing.T) {
 	}
 }
 
+// I5: what was cut off with its subject does not come back, whatever its clock says.
+func TestI5_TaskCutOff(t *testing.T) {
+	for name, c := range map[string]struct {
+		status  TaskStatus
+		now     time.Time
+		overdue EndReason
+	}{
+		"open":                {TaskOpen, noon(), EndRevoked},
+		"silent":              {TaskOpen, after(time.Minute), EndRevoked},
+		"open, at its expiry": {TaskOpen, after(time.Hour), EndRevoked},
+		"paused":              {TaskPaused, noon(), EndRevoked},
+		"ended":               {TaskEnded, noon(), ""},
+		"sealed":              {TaskSealed, noon(), ""},
+	} {
+		task := openTask()
+		task.Status, task.Heartbeat, task.Cut = c.status, 60, true
+		if overdue := task.Overdue(c.now); overdue != c.overdue {
+			t.Errorf("%s: Overdue() = %q, want %q", name, overdue, c.overdue)
+		}
+		if task.Live(c.now) {
+			t.Errorf("%s: live", name)
+		}
+	}
+}
+
 func TestSecondsNeverWrapAround(t *testing.T) {
 	for s, want := range map[Seconds]time.Duration{
 		0: 0, 90: 90 * time.Second, -1: -time.Second,

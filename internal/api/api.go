@@ -179,6 +179,7 @@ func (s *server) routes() []route {
 		{method: get, path: "/v1/evidence/{index}", handle: s.entry, access: auditor},
 		{method: get, path: "/v1/evidence/{index}/proof", handle: s.proof, access: public},
 		{method: get, path: "/v1/evidence/{index}/values", handle: s.values, access: auditor},
+		{method: post, path: "/v1/evidence/{index}/erase", handle: s.erase, body: mustBody},
 		{method: get, path: "/log/checkpoint", handle: s.checkpoint, access: public},
 		{method: get, path: "/log/tile/entries/{path...}", handle: s.entryBundle, access: auditor},
 		{method: get, path: "/log/tile/{path...}", handle: s.tile, access: public},

@@ -62,11 +62,7 @@ func (s *server) readBody(c *call, rt *route) error {
 	if rt.body == configurationBody {
 		most = s.MaxApplyBody
 	}
-	connection := http.NewResponseController(c.w)
-	_ = connection.SetReadDeadline(time.Now().Add(readTimeout + rt.timeout)) // not every writer can
-	data, err := io.ReadAll(http.MaxBytesReader(c.w, c.Body, most))
-	// A deadline that fires later would end the call: the server reads ahead to see whether the caller has gone.
-	_ = connection.SetReadDeadline(time.Time{})
+	data, err := c.readAll(most, readTimeout+rt.timeout)
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -85,6 +81,19 @@ func (s *server) readBody(c *call, rt *route) error {
 	}
 	c.data = data
 	return checkJSON(data)
+}
+
+// readAll reads the body, at most so many bytes in so much time.
+func (c *call) readAll(most int64, within time.Duration) ([]byte, error) {
+	if c.ContentLength == 0 {
+		return nil, nil
+	}
+	connection := http.NewResponseController(c.w)
+	_ = connection.SetReadDeadline(time.Now().Add(within)) // not every writer can
+	data, err := io.ReadAll(http.MaxBytesReader(c.w, c.Body, most))
+	// A deadline that fires later would end the call: the server reads ahead to see whether the caller has gone.
+	_ = connection.SetReadDeadline(time.Time{})
+	return data, err
 }
 
 func checkContentType(h http.Header) error {

@@ -80,12 +80,12 @@ func TestTheClientWalksTheWholeWay(t *testing.T) {
 		t.Errorf("renewing: %+v", renewed.Decision)
 	}
 	must[*client.Done](t)(agent.ReportAction(ctx, outcome.Grant.ID, client.Action{Status: "succeeded"}))
-	must[*client.Done](t)(agent.RevokeGrant(ctx, outcome.Grant.ID, "done"))
+	must[*client.Done](t)(agent.RevokeGrant(ctx, outcome.Grant.ID, client.Revocation{Reason: "done"}))
 	must[*client.Task](t)(agent.Heartbeat(ctx, outcome.Grant.Task))
 	must[*client.Done](t)(agent.PauseTask(ctx, outcome.Grant.Task))
 	must[*client.Outcome](t)(agent.ResumeTask(ctx, outcome.Grant.Task))
 	must[*client.Done](t)(agent.CompleteTask(ctx, outcome.Grant.Task))
-	must[*client.Done](t)(agent.RevokeTask(ctx, outcome.Grant.Task, "again"))
+	must[*client.Done](t)(agent.RevokeTask(ctx, outcome.Grant.Task, client.Revocation{Reason: "again"}))
 	if task := must[*client.Task](t)(agent.Task(ctx, outcome.Grant.Task)); task.Status != "ended" || task.Purpose == "" {
 		t.Errorf("the task: %+v", task)
 	}
@@ -112,8 +112,8 @@ func TestTheClientGoverns(t *testing.T) {
 		t.Errorf("cards: %+v", cards)
 	}
 	must[*client.Approval](t)(bob.Approval(ctx, id))
-	must[*client.Done](t)(sam.SuspendIdentity(ctx, `Agent::"support-bot"`, "odd"))
-	must[*client.Done](t)(sam.ResumeIdentity(ctx, `Agent::"support-bot"`, "fine again"))
+	must[*client.Done](t)(sam.SuspendIdentity(ctx, client.StatusChange{Identity: `Agent::"support-bot"`, Reason: "odd"}))
+	must[*client.Done](t)(sam.ResumeIdentity(ctx, client.StatusChange{Identity: `Agent::"support-bot"`, Reason: "fine again"}))
 	files := map[string]string{}
 	for path, content := range w.site {
 		files[path] = string(content)

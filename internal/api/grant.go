@@ -161,7 +161,7 @@ func (s *server) revokeGrant(c *call) (*reply, error) {
 	if err := checkReason(body.Reason); err != nil {
 		return nil, err
 	}
-	answer, err := s.Control.RevokeGrant(c.Context(), c.caller, id, body.Reason)
+	answer, err := s.Control.RevokeGrant(c.Context(), c.caller, id, control.Grounds{Reason: body.Reason, Approval: body.Approval})
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/writ-project/writ/client"
 	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/control"
 )
 
 const (
@@ -82,6 +83,25 @@ func (s *server) values(c *call) (*reply, error) {
 		}
 	}
 	return &reply{value: out}, nil
+}
+
+func (s *server) erase(c *call) (*reply, error) {
+	index, err := c.index()
+	if err != nil {
+		return nil, err
+	}
+	body, err := decode[client.Erasure](c, "slots")
+	if err != nil {
+		return nil, err
+	}
+	if err := checkReason(body.Reason); err != nil {
+		return nil, err
+	}
+	answer, err := s.Control.Erase(c.Context(), c.caller, index, body.Slots, control.Grounds{Reason: body.Reason, Approval: body.Approval})
+	if err != nil {
+		return nil, err
+	}
+	return doneOf(answer)
 }
 
 func (s *server) checkpoint(*call) (*reply, error) {

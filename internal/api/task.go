@@ -135,7 +135,7 @@ func (s *server) revokeTask(c *call) (*reply, error) {
 	if err := checkReason(body.Reason); err != nil {
 		return nil, err
 	}
-	answer, err := s.Control.RevokeTask(c.Context(), c.caller, id, body.Reason)
+	answer, err := s.Control.RevokeTask(c.Context(), c.caller, id, control.Grounds{Reason: body.Reason, Approval: body.Approval})
 	if err != nil {
 		return nil, err
 	}

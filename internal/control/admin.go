@@ -20,6 +20,12 @@ import (
 	"github.com/writ-project/writ/internal/policy"
 )
 
+// Grounds are what an administrative act rests on, besides the policy.
+type Grounds struct {
+	Reason   string // in words, for the record; may be empty
+	Approval string // id of the approval that speaks for it, where policy asked for one before
+}
+
 // act is an administrative act: an action of the same policy as any other.
 type act struct {
 	name     string
@@ -49,6 +55,12 @@ func (c *Control) act(v View, s *snapshot, caller Caller, a act) (*Answer, event
 	return c.decide(v, s, caller, request, approval)
 }
 
+// digestOf names the content of an act.
+func digestOf(content string) string {
+	sum := sha256.Sum256([]byte(content))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
 // approved loads the approval that an act names, if it covers exactly this act of this caller.
 func (c *Control) approved(v View, id string, r *access.Request, hasContent bool) (*access.Approval, error) {
 	if id == "" {
@@ -76,11 +88,11 @@ func (c *Control) approved(v View, id string, r *access.Request, hasContent bool
 }
 
 // SetStatus suspends an identity (everything it has is dead at that commit, I5), or makes it active again.
-func (c *Control) SetStatus(ctx context.Context, caller Caller, identity access.Ref, status access.Status, reason string) (*Answer, error) {
+func (c *Control) SetStatus(ctx context.Context, caller Caller, identity access.Ref, status access.Status, on Grounds) (*Answer, error) {
 	if status != access.Active && status != access.Suspended {
 		return nil, invalid(InvalidArgument, "an identity is suspended or made active; the catalog retires it")
 	}
-	if err := checkReason(reason); err != nil {
+	if err := checkReason(on.Reason); err != nil {
 		return nil, err
 	}
 	name := access.ActResume
@@ -95,12 +107,12 @@ func (c *Control) SetStatus(ctx context.Context, caller Caller, identity access.
 		if _, ok := s.index.Identity(identity); !ok {
 			return nil, event.Change{}, invalid(UnknownResource, "there is no identity %s in the catalog", identity)
 		}
-		answer, change, err := c.act(v, s, caller, act{name: name, resource: identity})
+		answer, change, err := c.act(v, s, caller, act{name: name, resource: identity, approval: on.Approval})
 		if err != nil || answer.Decided.Outcome != access.Allow || s.statusOf(identity) == status {
 			return answer, change, err
 		}
 		by := event.By{Kind: event.ByDecision, Decision: answer.ID}
-		change.Drafts = append(change.Drafts, withReason([]event.Draft{{Event: &event.IdentityChanged{Identity: v.Pseudonym(identity), Status: status, By: by}}}, reason)...)
+		change.Drafts = append(change.Drafts, withReason([]event.Draft{{Event: &event.IdentityChanged{Identity: v.Pseudonym(identity), Status: status, By: by}}}, on.Reason)...)
 		return answer, change, nil
 	}
 	if status == access.Suspended {

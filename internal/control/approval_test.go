@@ -141,11 +141,11 @@ func TestI6_WhoMayAnswerIsWhoMayAtThatMoment(t *testing.T) {
 		want    control.InvalidKind
 	}{
 		"suspended": {func(w *world) {
-			check(t, fails(w.SetStatus(t.Context(), sam, bob.Identity, access.Suspended, "")))
+			check(t, fails(w.SetStatus(t.Context(), sam, bob.Identity, access.Suspended, control.Grounds{})))
 		}, bob, control.NotEligible},
 		"suspended and back": {func(w *world) {
-			check(t, fails(w.SetStatus(t.Context(), sam, bob.Identity, access.Suspended, "")))
-			check(t, fails(w.SetStatus(t.Context(), sam, bob.Identity, access.Active, "")))
+			check(t, fails(w.SetStatus(t.Context(), sam, bob.Identity, access.Suspended, control.Grounds{})))
+			check(t, fails(w.SetStatus(t.Context(), sam, bob.Identity, access.Active, control.Grounds{})))
 		}, bob, ""},
 		"left the team":   {func(w *world) { w.payments(`Human::"alice"`) }, bob, control.NotEligible},
 		"joined the team": {func(w *world) { w.payments(`Human::"alice", Human::"sam"`) }, sam, ""},
@@ -298,9 +298,9 @@ func TestI6_AYesCoversOnlyWhatWasOnTheCard(t *testing.T) {
 		"the facts changed":         {func(w *world) { w.tell("o-1", "refunded", 1200) }, access.Deny, access.CodeForbidden},
 		"the risk is higher":        {func(w *world) { w.tell("o-1", "delivered", 901) }, access.NeedsApproval, access.CodeApprovalRequired},
 		"the facts are stale":       {func(w *world) { w.now = w.now.Add(16 * time.Minute) }, access.Deny, access.CodePolicyError},
-		"the task is over":          {func(w *world) { check(t, fails(w.RevokeTask(t.Context(), sam, "00000001", ""))) }, access.Deny, access.CodeTaskEnded},
+		"the task is over":          {func(w *world) { check(t, fails(w.RevokeTask(t.Context(), sam, "00000001", control.Grounds{}))) }, access.Deny, access.CodeTaskEnded},
 		"the requester is suspended": {func(w *world) {
-			check(t, fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, "")))
+			check(t, fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, control.Grounds{})))
 		}, access.Deny, access.CodeIdentitySuspended},
 		"two more refunds, risk below": {func(w *world) { w.ask("00000001", 1); w.ask("00000001", 1) }, access.Allow, ""},
 		"risky by velocity":            {func(w *world) { w.ask("00000001", 1); w.ask("00000001", 1); w.ask("00000001", 1) }, access.NeedsApproval, access.CodeApprovalRequired},
@@ -482,8 +482,8 @@ forbid (principal, action == Writ::Action::"activate_policy", resource);
 
 func TestI6_TheDigestMustBeInTheSchemaForAnActToBeApproved(t *testing.T) {
 	files := site(t)
-	edit(t, files, "policy/schema.cedarschema", `,
-    context: { args: { digest: String } } // what exactly is applied, so that an approval covers that and nothing else`, "")
+	edit(t, files, "policy/schema.cedarschema", `principal: [Human], resource: [Installation], context: { args: { digest: String } }
+`, "principal: [Human], resource: [Installation]\n")
 	files["policy/access/policies.cedar"] = []byte(`
 @id("one-for-policies")
 @owner("Human::\"sam\"")
@@ -571,6 +571,40 @@ func TestI6_TheOwnerOfAResourceDoesNotApproveWhatTheirOwnGatewayAskedFor(t *test
 	direct := must[*control.Answer](t)(w.Request(t.Context(), support, large))
 	if got := w.approve(alice, direct.ID, control.Reply{}); got.Status != access.ApprovalApproved {
 		t.Errorf("asked by the agent itself: %+v", got)
+	}
+	w.sound()
+}
+
+func TestI6_RevokingUnderAnApprovalEndsExactlyThat(t *testing.T) {
+	files := site(t)
+	files["policy/access/revoking.cedar"] = []byte(`
+@id("one-for-revoking")
+@owner("Human::\"sam\"")
+@because("Stopping an agent stops its customers' cases.")
+@approval("team:payments")
+forbid (principal, action in [Writ::Action::"revoke", Writ::Action::"suspend"], resource);
+`)
+	w := worldOf(t, files)
+	w.tell("o-1", "delivered", 120)
+	task := w.open(support, "support")
+	one, other := w.ask(task, 1), w.ask(task, 2)
+	asked := must[*control.Answer](t)(w.RevokeGrant(t.Context(), dana, one.Grant.ID, control.Grounds{}))
+	if asked.Decided.Outcome != access.NeedsApproval || !w.live(support, one.Grant.ID) {
+		t.Fatalf("%+v", asked.Decided)
+	}
+	w.approve(bob, asked.ID, control.Reply{})
+	if _, err := w.RevokeGrant(t.Context(), dana, other.Grant.ID, control.Grounds{Approval: asked.ID}); kind(t, err) != control.NotYours {
+		t.Error("one yes ended another grant")
+	}
+	done := must[*control.Answer](t)(w.RevokeGrant(t.Context(), dana, one.Grant.ID, control.Grounds{Approval: asked.ID}))
+	if done.Decided.Outcome != access.Allow || w.live(support, one.Grant.ID) || !w.live(support, other.Grant.ID) {
+		t.Errorf("%+v", done.Decided)
+	}
+	question := must[*control.Answer](t)(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, control.Grounds{}))
+	w.approve(alice, question.ID, control.Reply{})
+	suspended := must[*control.Answer](t)(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, control.Grounds{Approval: question.ID}))
+	if suspended.Decided.Outcome != access.Allow || w.live(dana, other.Grant.ID) {
+		t.Errorf("%+v", suspended.Decided)
 	}
 	w.sound()
 }

@@ -125,10 +125,10 @@ func TestSuspendingEndsEverything(t *testing.T) {
 	w.tell("o-1", "delivered", 120)
 	task := w.open(support, "support")
 	answer := w.ask(task, 40)
-	if _, err := w.SetStatus(t.Context(), support, dana.Identity, access.Suspended, ""); code(t, err) != access.CodeNotPermitted {
+	if _, err := w.SetStatus(t.Context(), support, dana.Identity, access.Suspended, control.Grounds{}); code(t, err) != access.CodeNotPermitted {
 		t.Error("an agent suspended a human")
 	}
-	done, err := w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, "acts strangely")
+	done, err := w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, control.Grounds{Reason: "acts strangely"})
 	check(t, err)
 	if refusal := done.Refusal(); refusal != nil {
 		t.Fatal(refusal)
@@ -140,7 +140,7 @@ func TestSuspendingEndsEverything(t *testing.T) {
 	if refused.Decided.Code != access.CodeIdentitySuspended {
 		t.Errorf("a suspended identity was answered %s", refused.Decided.Code)
 	}
-	back, err := w.SetStatus(t.Context(), sam, support.Identity, access.Active, "it was the customer")
+	back, err := w.SetStatus(t.Context(), sam, support.Identity, access.Active, control.Grounds{Reason: "it was the customer"})
 	check(t, err)
 	if refusal := back.Refusal(); refusal != nil {
 		t.Fatal(refusal)
@@ -214,7 +214,7 @@ func TestWhyShowsTheDecisionBehindEachAccess(t *testing.T) {
 		t.Fatalf("now: %+v", now)
 	}
 	w.now = w.now.Add(time.Minute)
-	_, err = w.RevokeGrant(t.Context(), dana, answer.Grant.ID, "enough")
+	_, err = w.RevokeGrant(t.Context(), dana, answer.Grant.ID, control.Grounds{Reason: "enough"})
 	check(t, err)
 	w.now = w.now.Add(time.Minute)
 	if now, err = w.Why(t.Context(), dana, support.Identity, time.Time{}); err != nil || len(now) != 0 {
@@ -234,12 +234,12 @@ func TestErasedValuesLeaveTheLogWhole(t *testing.T) {
 	w.tell("o-1", "delivered", 120)
 	task := w.open(support, "support")
 	answer := w.ask(task, 40)
-	refused, err := w.Erase(t.Context(), dana, answer.Evidence, []string{"input"}, "")
+	refused, err := w.Erase(t.Context(), dana, answer.Evidence, []string{"input"}, control.Grounds{})
 	check(t, err)
 	if refused.Refusal() == nil {
 		t.Error("erased without the right")
 	}
-	done, err := w.Erase(t.Context(), sam, answer.Evidence, []string{"input"}, "asked for by the customer")
+	done, err := w.Erase(t.Context(), sam, answer.Evidence, []string{"input"}, control.Grounds{Reason: "asked for by the customer"})
 	check(t, err)
 	if refusal := done.Refusal(); refusal != nil {
 		t.Fatal(refusal)

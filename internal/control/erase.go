@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/writ-project/writ/evidence"
@@ -12,11 +13,11 @@ import (
 
 // Erase removes values that lie beside an entry, for good. The entry's commitments stay, and an entry of its own says that
 // they were erased and by which decision. A decision without its input can no longer be replayed; a grant without it is dead.
-func (c *Control) Erase(ctx context.Context, caller Caller, index int64, slots []string, reason string) (*Answer, error) {
+func (c *Control) Erase(ctx context.Context, caller Caller, index int64, slots []string, on Grounds) (*Answer, error) {
 	if len(slots) == 0 || len(slots) > evidence.MaxCommitments {
 		return nil, invalid(InvalidArgument, "name the values to erase: 1 to %d slots", evidence.MaxCommitments)
 	}
-	if err := checkReason(reason); err != nil {
+	if err := checkReason(on.Reason); err != nil {
 		return nil, err
 	}
 	slots = slices.Compact(slices.Sorted(slices.Values(slots)))
@@ -27,7 +28,9 @@ func (c *Control) Erase(ctx context.Context, caller Caller, index int64, slots [
 			return event.Change{}, err
 		}
 		var change event.Change
-		answer, change, err = c.act(v, s, caller, act{name: access.ActErase, resource: access.Installation()})
+		answer, change, err = c.act(v, s, caller, act{
+			name: access.ActErase, resource: access.Installation(), digest: digestOf(fmt.Sprintf("%d %q", index, slots)), approval: on.Approval,
+		})
 		if err != nil || answer.Decided.Outcome != access.Allow {
 			return change, err
 		}
@@ -39,7 +42,7 @@ func (c *Control) Erase(ctx context.Context, caller Caller, index int64, slots [
 			}
 		}
 		by := event.By{Kind: event.ByDecision, Decision: answer.ID}
-		change.Drafts = append(change.Drafts, withReason([]event.Draft{{Event: &event.ValueErased{Index: index, Slots: slots, By: by}}}, reason)...)
+		change.Drafts = append(change.Drafts, withReason([]event.Draft{{Event: &event.ValueErased{Index: index, Slots: slots, By: by}}}, on.Reason)...)
 		return change, nil
 	})
 	if err != nil {

@@ -38,13 +38,15 @@ func TestI1_I2_WhatCannotBeRecordedGivesNothing(t *testing.T) {
 			a, _, err := w.AnswerApproval(ctx, bob, second.ID, control.Reply{Approve: true})
 			return some(a, err)
 		},
-		"revoke own":  func(ctx context.Context) (any, error) { return some(w.RevokeGrant(ctx, support, grant.ID, "")) },
-		"revoke task": func(ctx context.Context) (any, error) { return some(w.RevokeTask(ctx, dana, task, "")) },
+		"revoke own": func(ctx context.Context) (any, error) {
+			return some(w.RevokeGrant(ctx, support, grant.ID, control.Grounds{}))
+		},
+		"revoke task": func(ctx context.Context) (any, error) { return some(w.RevokeTask(ctx, dana, task, control.Grounds{})) },
 		"suspend": func(ctx context.Context) (any, error) {
-			return some(w.SetStatus(ctx, dana, support.Identity, access.Suspended, ""))
+			return some(w.SetStatus(ctx, dana, support.Identity, access.Suspended, control.Grounds{}))
 		},
 		"resume identity": func(ctx context.Context) (any, error) {
-			return some(w.SetStatus(ctx, sam, support.Identity, access.Active, ""))
+			return some(w.SetStatus(ctx, sam, support.Identity, access.Active, control.Grounds{}))
 		},
 		"report": func(ctx context.Context) (any, error) {
 			return some(w.ReportAction(ctx, support, grant.ID, control.Done{Status: "failed"}))
@@ -53,7 +55,7 @@ func TestI1_I2_WhatCannotBeRecordedGivesNothing(t *testing.T) {
 			return some(w.PushFacts(ctx, orders, w.now, []control.Told{{Entity: access.Entity{ID: order1}, Gone: true}}))
 		},
 		"erase": func(ctx context.Context) (any, error) {
-			return some(w.Erase(ctx, sam, grant.Evidence, []string{event.SlotInput}, ""))
+			return some(w.Erase(ctx, sam, grant.Evidence, []string{event.SlotInput}, control.Grounds{}))
 		},
 		"apply": func(ctx context.Context) (any, error) {
 			files := site(t)
@@ -144,7 +146,7 @@ func TestI1_LimitsOfOneIdentityStopNeitherOthersNorRevoking(t *testing.T) {
 			calls := map[string]error{
 				"open":     fails(w.OpenTask(t.Context(), support, control.Opening{Type: "support", Purpose: "x"})),
 				"request":  fails(w.Request(t.Context(), support, ask)),
-				"denied":   fails(w.SetStatus(t.Context(), support, dana.Identity, access.Suspended, "")),
+				"denied":   fails(w.SetStatus(t.Context(), support, dana.Identity, access.Suspended, control.Grounds{})),
 				"read":     fails(w.ReadTask(t.Context(), support, task)),
 				"facts":    fails(w.PushFacts(t.Context(), support, w.now, []control.Told{{Entity: access.Entity{ID: order1}}})),
 				"complete": fails(w.CompleteTask(t.Context(), report, task)),
@@ -225,10 +227,10 @@ func TestI7_ARefusedRevocationHasNoClaimToTheReserve(t *testing.T) {
 	size := w.store.Size()
 	for name, refused := range map[string]func() (*control.Answer, error){
 		"suspend": func() (*control.Answer, error) {
-			return w.SetStatus(t.Context(), bob, support.Identity, access.Suspended, "")
+			return w.SetStatus(t.Context(), bob, support.Identity, access.Suspended, control.Grounds{})
 		},
-		"grant": func() (*control.Answer, error) { return w.RevokeGrant(t.Context(), bob, grant.ID, "") },
-		"task":  func() (*control.Answer, error) { return w.RevokeTask(t.Context(), bob, task, "") },
+		"grant": func() (*control.Answer, error) { return w.RevokeGrant(t.Context(), bob, grant.ID, control.Grounds{}) },
+		"task":  func() (*control.Answer, error) { return w.RevokeTask(t.Context(), bob, task, control.Grounds{}) },
 	} {
 		answer, err := refused()
 		check(t, err)
@@ -239,7 +241,7 @@ func TestI7_ARefusedRevocationHasNoClaimToTheReserve(t *testing.T) {
 	if w.store.Size() != size+3 {
 		t.Error("the refusals are not recorded")
 	}
-	check(t, fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, "")))
+	check(t, fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, control.Grounds{})))
 	if r.drafts != 2 {
 		t.Error("an allowed suspension is not on the reserve")
 	}
@@ -273,12 +275,12 @@ func TestWhatComesFromOutsideIsBounded(t *testing.T) {
 		"two of a name":      ask(control.Ask{Action: refund, Args: json.RawMessage(`{"amount":1,"amount":2,"reason":""}`)}),
 		"no task":            fails(w.Request(t.Context(), support, control.Ask{Action: read, Resource: order1})),
 		"negative renewal":   fails(w.Renew(t.Context(), support, grant.ID, -1, nil)),
-		"reason of revoke":   fails(w.RevokeGrant(t.Context(), dana, grant.ID, long)),
-		"reason of suspend":  fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, long)),
-		"reason of erase":    fails(w.Erase(t.Context(), sam, 1, []string{"document"}, "\xff")),
-		"retire by status":   fails(w.SetStatus(t.Context(), sam, support.Identity, access.Retired, "")),
-		"no slots":           fails(w.Erase(t.Context(), sam, 1, nil, "")),
-		"many slots":         fails(w.Erase(t.Context(), sam, 1, make([]string, 257), "")),
+		"reason of revoke":   fails(w.RevokeGrant(t.Context(), dana, grant.ID, control.Grounds{Reason: long})),
+		"reason of suspend":  fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, control.Grounds{Reason: long})),
+		"reason of erase":    fails(w.Erase(t.Context(), sam, 1, []string{"document"}, control.Grounds{Reason: "\xff"})),
+		"retire by status":   fails(w.SetStatus(t.Context(), sam, support.Identity, access.Retired, control.Grounds{})),
+		"no slots":           fails(w.Erase(t.Context(), sam, 1, nil, control.Grounds{})),
+		"many slots":         fails(w.Erase(t.Context(), sam, 1, make([]string, 257), control.Grounds{})),
 		"status of report":   fails(w.ReportAction(t.Context(), support, grant.ID, control.Done{Status: "maybe"})),
 		"detail not JSON":    fails(w.ReportAction(t.Context(), support, grant.ID, control.Done{Status: "failed", Detail: json.RawMessage(`{`)})),
 		"large detail":       fails(w.ReportAction(t.Context(), support, grant.ID, control.Done{Status: "failed", Detail: json.RawMessage(`"` + string(make([]byte, 65<<10)) + `"`)})),
@@ -294,7 +296,7 @@ func TestWhatComesFromOutsideIsBounded(t *testing.T) {
 		"undeclared args":    ask(control.Ask{Action: read, Args: json.RawMessage(`{"x":1}`)}),
 		"resource of a type": fails(w.Request(t.Context(), support, control.Ask{Task: task, Action: read, Resource: access.MustRef(`Table::"support.tickets"`)})),
 		"unknown resource":   fails(w.Request(t.Context(), support, control.Ask{Task: task, Action: read, Resource: access.MustRef(`Order::"none"`)})),
-		"unknown identity":   fails(w.SetStatus(t.Context(), sam, access.MustRef(`Agent::"none"`), access.Suspended, "")),
+		"unknown identity":   fails(w.SetStatus(t.Context(), sam, access.MustRef(`Agent::"none"`), access.Suspended, control.Grounds{})),
 	} {
 		var bad *control.Invalid
 		if !errors.As(err, &bad) || bad.Error() == "" {
@@ -327,14 +329,14 @@ func TestI9_WhoeverDecidedIsInTheEvent(t *testing.T) {
 	w.tell("o-1", "delivered", 120)
 	task := w.open(support, "support")
 	grant := w.ask(task, 1)
-	revoked := must[*control.Answer](t)(w.RevokeGrant(t.Context(), dana, grant.ID, ""))
+	revoked := must[*control.Answer](t)(w.RevokeGrant(t.Context(), dana, grant.ID, control.Grounds{}))
 	message := control.Ask{Task: task, Action: access.MustRef(`Action::"send_message"`), Resource: access.MustRef(`Channel::"customers"`), Args: json.RawMessage(`{"text":"hello"}`)}
 	second := w.open(support, "support")
 	message.Task = second
 	sent := must[*control.Answer](t)(w.Request(t.Context(), support, message))
 	looked := must[*control.Answer](t)(w.Request(t.Context(), support, control.Ask{Task: second, Action: read, Resource: order1}))
 	check(t, fails(w.PauseTask(t.Context(), support, task)))
-	suspended := must[*control.Answer](t)(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, ""))
+	suspended := must[*control.Answer](t)(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, control.Grounds{}))
 	w.now = w.now.Add(3 * time.Hour)
 	check(t, fails(w.Sweep(t.Context())))
 	self := event.By{Kind: event.BySelf, Identity: w.store.Pseudonym(support.Identity)}

@@ -449,7 +449,7 @@ func TestTheSweepOfAThousandTasks(t *testing.T) {
 	if _, err := w.ReportAction(t.Context(), support, grant.ID, control.Done{Status: "succeeded"}); code(t, err) != access.CodeTaskEnded {
 		t.Error("a report after the seal")
 	}
-	if _, err := w.RevokeGrant(t.Context(), sam, grant.ID, ""); code(t, err) != access.CodeTaskEnded {
+	if _, err := w.RevokeGrant(t.Context(), sam, grant.ID, control.Grounds{}); code(t, err) != access.CodeTaskEnded {
 		t.Error("a revocation after the seal")
 	}
 	if again := must[*control.Answer](t)(w.CompleteTask(t.Context(), support, task)); !again.Repeated {

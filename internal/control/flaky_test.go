@@ -200,14 +200,18 @@ when { context.precedent.denials > 0 };
 		{"facts", func() error {
 			return fails(w.PushFacts(t.Context(), orders, w.now, []control.Told{order("o-1", `{"status":"delivered","total":1200}`)}))
 		}},
-		{"revoke grant", func() error { return fails(w.RevokeGrant(t.Context(), dana, parent.ID, "")) }},
-		{"revoke task", func() error { return fails(w.RevokeTask(t.Context(), dana, other, "")) }},
-		{"erase", func() error { return fails(w.Erase(t.Context(), sam, parent.Evidence, []string{event.SlotInput}, "")) }},
+		{"revoke grant", func() error { return fails(w.RevokeGrant(t.Context(), dana, parent.ID, control.Grounds{})) }},
+		{"revoke task", func() error { return fails(w.RevokeTask(t.Context(), dana, other, control.Grounds{})) }},
+		{"erase", func() error {
+			return fails(w.Erase(t.Context(), sam, parent.Evidence, []string{event.SlotInput}, control.Grounds{}))
+		}},
 		{"complete", func() error { return fails(w.CompleteTask(t.Context(), support, task)) }},
 		{"replay", func() error { return fails(w.Replay(t.Context(), w.store.Size(), nil)) }},
 		{"apply", func() error { return fails(w.Apply(t.Context(), &sam, next, nil, false)) }},
 		{"explain an old decision", func() error { return fails(w.ReadDecision(t.Context(), sam, answered.ID)) }},
-		{"suspend", func() error { return fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, "")) }},
+		{"suspend", func() error {
+			return fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, control.Grounds{}))
+		}},
 		{"sweep", func() error { w.now = w.now.Add(time.Second); return fails(w.Sweep(t.Context())) }},
 		{"identify", func() error { return fails(w.Identify(t.Context(), "https://idp.example.com", "sam", nil)) }},
 	} {

@@ -220,8 +220,8 @@ func TestI8_DecisionsReplayUnderLaterPoliciesAndCatalogs(t *testing.T) {
 	edit(t, files, "catalog/people.yaml", `members: [Human::"alice", Human::"bob"]`, `members: [Human::"alice"]`)
 	edit(t, files, "policy/access/support.cedar", "context.args.amount > 100 }", "context.args.amount > 1 }")
 	check(t, fails(w.Apply(t.Context(), &sam, files, nil, false)))
-	check(t, fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, "")))
-	check(t, fails(w.Erase(t.Context(), sam, grant.Evidence, []string{event.SlotInput, event.SlotInput}, "")))
+	check(t, fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, control.Grounds{})))
+	check(t, fails(w.Erase(t.Context(), sam, grant.Evidence, []string{event.SlotInput, event.SlotInput}, control.Grounds{})))
 	var steps int
 	replayed := must[*control.Replayed](t)(w.Replay(t.Context(), w.store.Size(), func(int64) { steps++ }))
 	if replayed.Erased != 1 || replayed.Decisions != 10 || len(replayed.Mismatches) != 0 || steps == 0 {
@@ -409,7 +409,7 @@ func TestTheSubjectNeverSeesWhatItCouldProbeWith(t *testing.T) {
 			t.Errorf("%s: its subject sees who answered", name)
 		}
 	}
-	check(t, fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, "")))
+	check(t, fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, control.Grounds{})))
 	if _, err := w.ReadDecision(t.Context(), support, question.ID); code(t, err) != access.CodeIdentitySuspended {
 		t.Error("a suspended identity reads")
 	}
@@ -438,7 +438,7 @@ func TestARightToReadIsDecidedOnceUntilSomethingChanges(t *testing.T) {
 		{"just within its bound", func() { w.now = w.now.Add(time.Hour - time.Second) }, 0},
 		{"after its bound", func() { w.now = w.now.Add(time.Second) }, 1},
 		{"after a change of somebody's status", func() {
-			check(t, fails(w.SetStatus(t.Context(), dana, report.Identity, access.Suspended, "")))
+			check(t, fails(w.SetStatus(t.Context(), dana, report.Identity, access.Suspended, control.Grounds{})))
 		}, 1},
 		{"near the policy's end", func() { w.now = time.Date(2026, 3, 1, 23, 30, 0, 0, time.UTC) }, 1},
 	} {
@@ -459,14 +459,14 @@ func TestErasingIsForWhoMayAndOfWhatIsThere(t *testing.T) {
 	w.tell("o-1", "delivered", 120)
 	answer := w.ask(w.open(support, "support"), 1)
 	for _, index := range []int64{answer.Evidence, 99999, -1} {
-		refused := must[*control.Answer](t)(w.Erase(t.Context(), dana, index, []string{event.SlotInput}, ""))
+		refused := must[*control.Answer](t)(w.Erase(t.Context(), dana, index, []string{event.SlotInput}, control.Grounds{}))
 		if refused.Refusal() == nil {
 			t.Error("erased without the right")
 		}
 	}
 	for name, err := range map[string]error{
-		"another slot": fails(w.Erase(t.Context(), sam, answer.Evidence, []string{event.SlotPurpose}, "")),
-		"no entry":     fails(w.Erase(t.Context(), sam, 99999, []string{event.SlotInput}, "")),
+		"another slot": fails(w.Erase(t.Context(), sam, answer.Evidence, []string{event.SlotPurpose}, control.Grounds{})),
+		"no entry":     fails(w.Erase(t.Context(), sam, 99999, []string{event.SlotInput}, control.Grounds{})),
 	} {
 		if kind(t, err) != control.InvalidArgument {
 			t.Errorf("%s: %v", name, err)

@@ -248,8 +248,8 @@ func (c *Control) sealedTask(v View, id string) error {
 }
 
 // RevokeGrant ends a grant, and with it everything below it. Its subject may; for others policy decides.
-func (c *Control) RevokeGrant(ctx context.Context, caller Caller, id, reason string) (*Answer, error) {
-	return c.revoke(ctx, caller, reason, func(v View) (access.Ref, func(by event.By) []event.Draft, error) {
+func (c *Control) RevokeGrant(ctx context.Context, caller Caller, id string, on Grounds) (*Answer, error) {
+	return c.revoke(ctx, caller, id, on, func(v View) (access.Ref, func(by event.By) []event.Draft, error) {
 		grant, err := v.Grant(id)
 		if err != nil {
 			return access.Ref{}, nil, notFound(err, "there is no grant %q", id)
@@ -264,8 +264,8 @@ func (c *Control) RevokeGrant(ctx context.Context, caller Caller, id, reason str
 }
 
 // RevokeTask ends a task and everything granted for it. Its subject may; for others policy decides.
-func (c *Control) RevokeTask(ctx context.Context, caller Caller, id, reason string) (*Answer, error) {
-	return c.revoke(ctx, caller, reason, func(v View) (access.Ref, func(by event.By) []event.Draft, error) {
+func (c *Control) RevokeTask(ctx context.Context, caller Caller, id string, on Grounds) (*Answer, error) {
+	return c.revoke(ctx, caller, id, on, func(v View) (access.Ref, func(by event.By) []event.Draft, error) {
 		task, err := v.Task(id)
 		if err != nil {
 			return access.Ref{}, nil, notFound(err, "there is no task %q", id)
@@ -280,8 +280,8 @@ func (c *Control) RevokeTask(ctx context.Context, caller Caller, id, reason stri
 }
 
 // revoke takes something away from a subject, as its own right or by a decision, on reserved space.
-func (c *Control) revoke(ctx context.Context, caller Caller, reason string, find func(View) (access.Ref, func(event.By) []event.Draft, error)) (*Answer, error) {
-	if err := checkReason(reason); err != nil {
+func (c *Control) revoke(ctx context.Context, caller Caller, id string, on Grounds, find func(View) (access.Ref, func(event.By) []event.Draft, error)) (*Answer, error) {
+	if err := checkReason(on.Reason); err != nil {
 		return nil, err
 	}
 	return c.lessen(ctx, caller, func(v View) (*Answer, event.Change, error) {
@@ -295,11 +295,11 @@ func (c *Control) revoke(ctx context.Context, caller Caller, reason string, find
 		}
 		if subject == caller.Identity {
 			drafts := end(event.By{Kind: event.BySelf, Identity: v.Pseudonym(caller.Identity)})
-			return &Answer{Decided: access.Decided{Outcome: access.Allow}}, event.Change{Drafts: withReason(drafts, reason)}, nil
+			return &Answer{Decided: access.Decided{Outcome: access.Allow}}, event.Change{Drafts: withReason(drafts, on.Reason)}, nil
 		}
-		answer, change, err := c.act(v, s, caller, act{name: access.ActRevoke, resource: subject})
+		answer, change, err := c.act(v, s, caller, act{name: access.ActRevoke, resource: subject, digest: digestOf(id), approval: on.Approval})
 		if err == nil && answer.Decided.Outcome == access.Allow {
-			change.Drafts = append(change.Drafts, withReason(end(event.By{Kind: event.ByDecision, Decision: answer.ID}), reason)...)
+			change.Drafts = append(change.Drafts, withReason(end(event.By{Kind: event.ByDecision, Decision: answer.ID}), on.Reason)...)
 		}
 		return answer, change, err
 	})

@@ -82,7 +82,7 @@ func TestI3_AChildIsNoMoreThanItsParent(t *testing.T) {
 		t.Errorf("somebody else's grant is told from none: %s, %s", other, none)
 	}
 
-	check(t, fails(w.RevokeGrant(t.Context(), support, parent.ID, "")))
+	check(t, fails(w.RevokeGrant(t.Context(), support, parent.ID, control.Grounds{})))
 	if w.live(support, child.ID) {
 		t.Error("the child outlived its parent")
 	}
@@ -138,7 +138,9 @@ func TestI5_AGrantUnderAnotherTasksGrantEndsWithThatTask(t *testing.T) {
 	for name, end := range map[string]func(w *world, task string) error{
 		"completed": func(w *world, task string) error { return fails(w.CompleteTask(t.Context(), support, task)) },
 		"paused":    func(w *world, task string) error { return fails(w.PauseTask(t.Context(), support, task)) },
-		"revoked":   func(w *world, task string) error { return fails(w.RevokeTask(t.Context(), dana, task, "")) },
+		"revoked": func(w *world, task string) error {
+			return fails(w.RevokeTask(t.Context(), dana, task, control.Grounds{}))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -335,14 +337,18 @@ func endings() map[string]struct {
 	}
 	status := func(caller control.Caller, who access.Ref) func(w *world, task, grant string) error {
 		return func(w *world, _, _ string) error {
-			return fails(w.SetStatus(w.t.Context(), caller, who, access.Suspended, "now"))
+			return fails(w.SetStatus(w.t.Context(), caller, who, access.Suspended, control.Grounds{Reason: "now"}))
 		}
 	}
 	return map[string]ending{
-		"task completed":  {func(w *world, task, _ string) error { return fails(w.CompleteTask(w.t.Context(), support, task)) }, access.CodeTaskEnded},
-		"task revoked":    {func(w *world, task, _ string) error { return fails(w.RevokeTask(w.t.Context(), sam, task, "")) }, access.CodeTaskEnded},
-		"task paused":     {func(w *world, task, _ string) error { return fails(w.PauseTask(w.t.Context(), support, task)) }, access.CodeTaskEnded},
-		"grant revoked":   {func(w *world, _, grant string) error { return fails(w.RevokeGrant(w.t.Context(), dana, grant, "")) }, access.CodeParentRevoked},
+		"task completed": {func(w *world, task, _ string) error { return fails(w.CompleteTask(w.t.Context(), support, task)) }, access.CodeTaskEnded},
+		"task revoked": {func(w *world, task, _ string) error {
+			return fails(w.RevokeTask(w.t.Context(), sam, task, control.Grounds{}))
+		}, access.CodeTaskEnded},
+		"task paused": {func(w *world, task, _ string) error { return fails(w.PauseTask(w.t.Context(), support, task)) }, access.CodeTaskEnded},
+		"grant revoked": {func(w *world, _, grant string) error {
+			return fails(w.RevokeGrant(w.t.Context(), dana, grant, control.Grounds{}))
+		}, access.CodeParentRevoked},
 		"agent suspended": {status(dana, support.Identity), access.CodeIdentitySuspended},
 		"owner suspended": {status(sam, dana.Identity), access.CodeOwnerMissing},
 		"human suspended": {status(sam, alice.Identity), access.CodeIdentitySuspended},
@@ -426,12 +432,12 @@ func TestI5_WhatAnIdentityHadBeforeItWasSuspendedStaysOver(t *testing.T) {
 	w.tell("o-1", "delivered", 120)
 	task := w.open(support, "support")
 	grant := w.ok(support, under(task, "", read, access.Use, 0))
-	check(t, fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, "")))
-	refused := must[*control.Answer](t)(w.SetStatus(t.Context(), dana, support.Identity, access.Active, ""))
+	check(t, fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, control.Grounds{})))
+	refused := must[*control.Answer](t)(w.SetStatus(t.Context(), dana, support.Identity, access.Active, control.Grounds{}))
 	if refused.Decided.Code != access.CodeNotPermitted {
 		t.Errorf("an owner may stop and not start again: %+v", refused.Decided)
 	}
-	check(t, fails(w.SetStatus(t.Context(), sam, support.Identity, access.Active, "looked at")))
+	check(t, fails(w.SetStatus(t.Context(), sam, support.Identity, access.Active, control.Grounds{Reason: "looked at"})))
 	if w.live(support, grant.ID) {
 		t.Error("a grant came back to life")
 	}

@@ -2,10 +2,13 @@ package policy
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +50,61 @@ func TestArchiveRoundTrip(t *testing.T) {
 		if _, err := LoadArchive(archive[:size], AnyCatalog()); err == nil {
 			t.Errorf("an archive cut to %d bytes loads", size)
 		}
+	}
+}
+
+// An archive that lies about a length is refused before anything is read by it.
+func TestArchiveDamaged(t *testing.T) {
+	length := func(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+	for name, archive := range map[string][]byte{
+		"a path longer than the archive": append(length(9), "a.cedar"...),
+		"a file longer than the archive": slices.Concat(length(1), []byte("a"), length(2), []byte("x")),
+		"a length beyond any archive":    append(length(math.MaxUint64), "a"...),
+		"a path without its file":        append(length(1), "a"...),
+		"a length that is cut off":       slices.Concat(length(1), []byte("a"), length(0)[:7]),
+	} {
+		if _, err := LoadArchive(archive, AnyCatalog()); !errors.Is(err, errArchive) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var faults Faults
+	if _, err := LoadArchive(nil, AnyCatalog()); !errors.As(err, &faults) {
+		t.Errorf("an empty archive is a bundle without a schema: %v", err)
+	}
+}
+
+func TestAnyCatalogKnowsEverything(t *testing.T) {
+	if c := AnyCatalog(); !c.Has(access.MustRef(`Ghost::"x"`)) || !c.External("Ghost") {
+		t.Error("AnyCatalog does not know a ghost")
+	}
+}
+
+func TestTakesArgument(t *testing.T) {
+	b := shop(t)
+	for _, c := range []struct {
+		action, name string
+		want         bool
+	}{
+		{"refund", "amount", true}, {"refund", "tip", true}, {"refund", "ghost", false}, {"edit", "amount", false},
+		{"view", "amount", false}, {"write", "amount", false}, {"ghost", "amount", false},
+	} {
+		if got := b.TakesArgument(access.Ref{Type: "Action", ID: c.action}, c.name); got != c.want {
+			t.Errorf("%s takes %s: %v", c.action, c.name, got)
+		}
+	}
+}
+
+// Cedar may stop reading a batch early.
+func TestBatchStopsWhenToldTo(t *testing.T) {
+	b := shop(t)
+	seen := 0
+	for range batch(b.policies).All() {
+		if seen++; seen == 2 {
+			break
+		}
+	}
+	if seen != 2 {
+		t.Errorf("%d policies", seen)
 	}
 }
 
@@ -107,6 +165,11 @@ func TestI7_FailsClosed(t *testing.T) {
 		"a datetime":                {refund(b, `{"amount":1,"at":"yesterday"}`), "args.at: want datetime in Cedar's syntax"},
 		"a hop without missing":     {ask(b, "book", `Order::"o-1"`, `{"flights":[],"payments":[]}`, without(`Customer::"c-1"`)), `derived.tier: Customer::"c-1" is not known`},
 		"too many items":            {ask(b, "book", `Order::"o-1"`, `{"flights":[],"payments":[],"bags":[`+strings.Repeat("1,", MaxItems)+`1]}`), "args.bags: want at most 1000 items"},
+		"no list":                   {ask(b, "book", `Order::"o-1"`, `{"flights":[],"payments":[],"bags":5}`), "args.bags: want Set<Long>, got a number"},
+		"a list with a gap":         {ask(b, "book", `Order::"o-1"`, `{"flights":[],"payments":[],"bags":[1,]}`), "args.bags[1]: want JSON"},
+		"a list closed as a record": {ask(b, "book", `Order::"o-1"`, `{"flights":[],"payments":[],"bags":[1}`), "args.bags[1]: want JSON"},
+		"a record with a gap":       {refund(b, `{"amount":1,}`), "args: want JSON"},
+		"a long key":                {refund(b, `{"`+strings.Repeat("k", 81)+`":1}`), "args." + strings.Repeat("k", 80) + "…: want one of the declared keys"},
 		"an item of a list":         {ask(b, "book", `Order::"o-1"`, `{"flights":[],"payments":[{"id":"a","amount":1},{"id":"b","amount":null}]}`), "args.payments[1].amount: want Long, got null"},
 		"too many entities": {edit(func(in *access.Input) {
 			for i := range MaxEntities {
@@ -156,6 +219,14 @@ func TestContextHoldsWhatIsDeclared(t *testing.T) {
 		b := shopWith(t, forbid("it", `principal, action == Action::"refund", resource`, when))
 		wantDecided(t, b, in(b), "deny forbidden it")
 	}
+}
+
+// A request without a principal has none in its context, rather than an empty one.
+func TestContextWithoutAPrincipal(t *testing.T) {
+	b := shopWith(t, forbid("for-someone", `principal, action == Action::"refund", resource`, "context has principal"))
+	wantDecided(t, b, refund(b, `{"amount":1}`), "allow large-refunds small-refunds")
+	forBob := func(in *access.Input) { in.Request.Principal = access.MustRef(`Human::"bob"`) }
+	wantDecided(t, b, refund(b, `{"amount":1}`, forBob), "deny forbidden for-someone")
 }
 
 func TestUntilEndsWithItsDay(t *testing.T) {

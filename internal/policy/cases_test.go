@@ -79,6 +79,28 @@ const shopCases = `
   resource: File::"a"
   entities: [{id: 'File::"a"', parents: ['Folder::"vault"']}]
   expect: {outcome: deny, policies: [vault-closed]}
+- name: facts of entities that only the case tells of
+  subject: Agent::"refund-bot"
+  task: {type: support, expected: false}
+  action: book
+  resource: Order::"o-1"
+  args: {flights: [{number: HAT1, date: 2024-05-20}], payments: [{id: p-1, amount: 70}]}
+  entities:
+    - id: Order::"o-1"
+      attributes: {status: delivered, customer: c-1, total: 70}
+    - id: Customer::"c-1"
+      attributes: {tier: gold}
+    - id: Flight::"HAT1/2024-05-20"
+      attributes: {status: available, price: 70}
+  expect: {outcome: allow, policies: [book]}
+- name: the case says that its task is not expected to
+  subject: Agent::"other"
+  task: {type: support, expected: false}
+  action: refund
+  resource: Order::"o-1"
+  args: {amount: 20}
+  entities: *order
+  expect: {outcome: deny, policies: [unexpected]}
 - name: an order that nobody knows
   subject: Agent::"refund-bot"
   action: refund
@@ -109,10 +131,11 @@ const shopCases = `
 func TestRunCases(t *testing.T) {
 	src := readBundle(t, "bundles/shop.txtar")
 	src["tests/a.yaml"] = []byte(shopCases)
+	src["access/more.cedar"] = []byte(forbid("unexpected", `principal, action == Action::"refund", resource`, "context has task && !context.task.expected"))
 	b := mustLoad(t, src, shopIndex())
 	got := b.RunCases(shopIndex())
 	want := []string{
-		"", "", "", "", "", "",
+		"", "", "", "", "", "", "", "",
 		"outcome: want allow, got needs_approval; code: want forbidden, got approval_required; requires: want [confirm], got [resource-owner]; risk: want 5, got 0; max_ttl: want 1m0s, got 5m0s; determined by large-need-owner",
 		"policies: want [other], got [large-refunds small-refunds]",
 		`outcome: want allow, got deny; problem: Order::"o-1" is not known: without it policies could be passed over`,

@@ -64,9 +64,7 @@ func (d *decision) run() (access.Decided, error) {
 	if err != nil {
 		return access.Decided{}, err
 	}
-	if d.facts, err = newFacts(d.bundle.schema, read, d.in.Facts.Entities); err != nil {
-		return access.Decided{}, err
-	}
+	d.facts = newFacts(d.bundle.schema, read, d.in.Facts.Entities)
 	subject, resource := d.facts.parties(&d.in.Request)
 	if err := d.facts.problem(); err != nil {
 		return access.Decided{}, err

@@ -17,7 +17,7 @@ entity Agent in [Team] = { owner: Human };
 entity Kind enum ["a", "b"];
 entity Thing = {
   owner: Human, kind: Kind, "next"?: Thing, "parts"?: Set<{ name: String, "n"?: Long }>, size: Long, at: { who: Human, "when"?: datetime },
-  "cost"?: decimal, "net"?: ipaddr, "span"?: duration, "on"?: Bool
+  "cost"?: decimal, "net"?: ipaddr, "span"?: duration, "on"?: Bool, "fans"?: Set<Human>
 };
 action look appliesTo { principal: Agent, resource: Thing, context: {
   args: { "to"?: Human, "other"?: Thing, "ids"?: Set<String>, "cost"?: decimal, "net"?: ipaddr, "span"?: duration, "key"?: String, "n"?: Long },
@@ -82,22 +82,27 @@ func TestNeedsFollowsPolicies(t *testing.T) {
 	base := []string{`Agent::"a"`, `Thing::"x"`}
 	h1 := append(base, `Human::"h1"`, `Team::"t"`)
 	for when, want := range map[string][]string{
-		`resource.owner == Human::"h1"`:                                            base,
-		`resource.size > 3`:                                                        base,
-		`resource.owner in Team::"t"`:                                              h1,
-		`resource.owner is Human in Team::"t"`:                                     h1,
-		`resource.owner has boss`:                                                  h1,
-		`resource.owner has boss && resource.owner.boss == Human::"h2"`:            h1,
-		`resource.owner has boss && resource.owner.boss in Team::"v"`:              append(base, `Human::"h1"`, `Human::"h2"`, `Team::"t"`, `Team::"u"`, `Team::"v"`),
-		`resource.at.who in Team::"v"`:                                             append(base, `Human::"h2"`, `Team::"u"`, `Team::"v"`),
-		`resource has next && resource.next.size == 9`:                             append(base, `Thing::"y"`),
-		`(if resource.size > 3 then Human::"h1" else resource.owner) in Team::"t"`: h1,
-		`Human::"h1" in Team::"t"`:                                                 h1,
-		`context.args has to && context.args.to in Team::"t"`:                      h1,
-		`context has principal && context.principal in Team::"t"`:                  h1,
-		`context.derived.who in Team::"t"`:                                         h1,
-		`context.derived.whos.contains(Human::"h1")`:                               base,
-		`Kind::"a" in Kind::"a" && resource.kind in Kind::"a"`:                     base,
+		`resource.owner == Human::"h1"`:          base,
+		`resource.size > 3`:                      base,
+		`resource.owner in Team::"t"`:            h1,
+		`resource.owner is Human in Team::"t"`:   h1,
+		`resource.owner has boss`:                h1,
+		`principal.owner in Team::"t"`:           h1,
+		`resource.owner in context.derived.whos`: h1,
+		`Action::"look" in Action::"look"`:       base,
+		`(if resource.size > 3 then context else context).derived.whos.contains(Human::"h1")`: base,
+		`(if resource.size > 3 then context else context) has args`:                           base,
+		`resource.owner has boss && resource.owner.boss == Human::"h2"`:                       h1,
+		`resource.owner has boss && resource.owner.boss in Team::"v"`:                         append(base, `Human::"h1"`, `Human::"h2"`, `Team::"t"`, `Team::"u"`, `Team::"v"`),
+		`resource.at.who in Team::"v"`:                                                        append(base, `Human::"h2"`, `Team::"u"`, `Team::"v"`),
+		`resource has next && resource.next.size == 9`:                                        append(base, `Thing::"y"`),
+		`(if resource.size > 3 then Human::"h1" else resource.owner) in Team::"t"`:            h1,
+		`Human::"h1" in Team::"t"`:                                                            h1,
+		`context.args has to && context.args.to in Team::"t"`:                                 h1,
+		`context has principal && context.principal in Team::"t"`:                             h1,
+		`context.derived.who in Team::"t"`:                                                    h1,
+		`context.derived.whos.contains(Human::"h1")`:                                          base,
+		`Kind::"a" in Kind::"a" && resource.kind in Kind::"a"`:                                base,
 	} {
 		b := deep(t, "who: Human, whos: Set<Human>", `who: {get: resource.owner}, whos: {set: resource.owner}`, forbid("f", "principal, action, resource", when))
 		in := lookAt(b, `{"to":"h1"}`)
@@ -168,6 +173,8 @@ func TestDerivedValues(t *testing.T) {
 		{"Long", `{get: "args.key -> Kind('{}').size"}`, `{}`, `load: the schema has no entity type Kind with attributes`},
 		{"Long", `{get: "args.n", missing: {}}`, `{}`, `load: d: missing wants one value`},
 		{"Long", `{get: "args.n", missing: 1.5}`, `{}`, `load: "1.5" is neither text`},
+		{"Long", `{get: "args.n", missing: !!bool maybe}`, `{}`, "load: derive.yaml:1:46: d: missing: yaml: cannot decode"},
+		{"Long", `{get: "args.n", missing: 9223372036854775808}`, `{}`, `load: "9223372036854775808" is not a whole number within 64 bits`},
 		{"Long", `{get: "` + strings.Repeat("x", 1001) + `"}`, `{}`, `load: a path has at most 1000 bytes`},
 	}
 	for _, test := range tests {
@@ -196,8 +203,47 @@ func TestDerivedValues(t *testing.T) {
 }
 
 func TestDerivedOfNoPrincipal(t *testing.T) {
-	b := deep(t, "d: Long", "d: {get: principal.score, missing: 1}", "")
-	wantProblem(t, b, lookAt(b, `{}`), "derived.d: the request has no principal")
+	for _, path := range []string{"principal.score", `"args.key -> Human('{principal.boss}').score"`} {
+		b := deep(t, "d: Long", "d: {get: "+path+", missing: 1}", "")
+		wantProblem(t, b, lookAt(b, `{"key":"x"}`), "derived.d: the request has no principal")
+	}
+}
+
+// What is known to be absent is not asked for again, and nothing is derived from it.
+func TestDerivedOfAnAbsentResource(t *testing.T) {
+	b := deep(t, "d: Long", "d: {get: resource.size}", "")
+	in := lookAt(b, `{}`)
+	without(`Thing::"x"`)(in)
+	if diff := cmp.Diff([]string{`Agent::"a"`, `Thing::"x"`}, load(b, in)); diff != "" {
+		t.Error(diff)
+	}
+	wantProblem(t, b, in, `Thing::"x" is not known`)
+}
+
+// An entity that does not fit the schema has no attributes to go on to.
+func TestDerivedThroughAnEntityThatDoesNotFit(t *testing.T) {
+	b := deep(t, "d: Long", `d: {get: "resource.next -> Thing('{}').size", missing: 1}`, "")
+	in := lookAt(b, `{}`)
+	with(entity(`Thing::"y"`, `{"size":"large"}`))(in)
+	wantProblem(t, b, in, `Thing::"y": attributes.size: want Long, got a string`)
+}
+
+// A counter that cannot be counted denies: else the request would be left out of its own limit.
+func TestI7_CounterThatCannotBeCounted(t *testing.T) {
+	schema := `entity Agent; entity Thing; action look appliesTo { principal: Agent, resource: Thing, context: { args: { "n"?: Long, a: Set<Long> } } };`
+	for counted, problem := range map[string]string{
+		"args.n":     "counter spent: n is absent, and the rule has no missing",
+		`"args.a[]"`: "counter spent: the sum is beyond 64 bits",
+	} {
+		derive := "counters: {spent: {action: look, window: 1h, sum: " + counted + "}}"
+		b := mustLoad(t, Source{schemaFile: []byte(schema), deriveFile: []byte(derive), "access/a.cedar": []byte(permitAll)}, AnyCatalog())
+		in := lookAt(b, `{"a":[9223372036854775807,1]}`)
+		in.Facts.Entities = []access.Entity{entity(`Agent::"a"`, ``), entity(`Thing::"x"`, ``)}
+		wantProblem(t, b, in, problem)
+		if got := b.Counters(&in.Request); got != nil {
+			t.Errorf("counts %v", got)
+		}
+	}
 }
 
 // A path may not yield without end: three lists in each other give their product.
@@ -221,19 +267,25 @@ func TestExtensionValues(t *testing.T) {
 
 func TestNeverOverSchemaTypes(t *testing.T) {
 	for when, never := range map[string]bool{
-		`resource.owner in resource`:                                                  true,
-		`resource in resource.owner`:                                                  true,
-		`principal in [resource.owner]`:                                               true,
-		`if resource.size > 3 then false else 1 == 2`:                                 true,
-		`if resource.size > 3 then false else resource.size < 1`:                      false,
-		`action in (if resource.size > 3 then Action::"look" else Action::"look")`:    false,
-		`resource.owner in resource.at.who`:                                           false,
-		`resource.kind == Kind::"a"`:                                                  false,
-		`{a: false}.a`:                                                                true,
-		`resource.size + 1 > 3`:                                                       false,
-		`(if resource.size > 3 then resource.owner else resource.owner) has boss`:     false,
-		`(if resource.size > 3 then resource.owner else resource.owner) is Human`:     false,
-		`(if resource.size > 3 then resource.owner else resource.owner) in Team::"t"`: false,
+		`principal == resource`:                                                          true,
+		`resource.owner == resource.kind`:                                                true,
+		`resource has fans && resource in resource.fans`:                                 true,
+		`resource has fans && resource.owner in resource.fans`:                           false,
+		`resource.owner in (if resource.size > 3 then resource else resource)`:           false,
+		`resource.owner in [resource, if resource.size > 3 then resource else resource]`: false,
+		`resource.owner in resource`:                                                     true,
+		`resource in resource.owner`:                                                     true,
+		`principal in [resource.owner]`:                                                  true,
+		`if resource.size > 3 then false else 1 == 2`:                                    true,
+		`if resource.size > 3 then false else resource.size < 1`:                         false,
+		`action in (if resource.size > 3 then Action::"look" else Action::"look")`:       false,
+		`resource.owner in resource.at.who`:                                              false,
+		`resource.kind == Kind::"a"`:                                                     false,
+		`{a: false}.a`:                                                                   true,
+		`resource.size + 1 > 3`:                                                          false,
+		`(if resource.size > 3 then resource.owner else resource.owner) has boss`:        false,
+		`(if resource.size > 3 then resource.owner else resource.owner) is Human`:        false,
+		`(if resource.size > 3 then resource.owner else resource.owner) in Team::"t"`:    false,
 	} {
 		src := Source{schemaFile: []byte(fmt.Sprintf(deepSchema, "")), "access/a.cedar": []byte(forbid("f", "principal, action, resource", when))}
 		_, err := Load(src, AnyCatalog())

@@ -21,7 +21,7 @@ type facts struct {
 	nodes  []node          // of list, made when first looked at
 	absent []access.Ref    // looked for in vain by Cedar or among ancestors
 	lookup []access.Ref    // looked for in vain by derived values
-	err    error           // the first entity that does not fit the schema
+	err    error           // the first entity that stands there twice or does not fit the schema
 }
 
 type node struct {
@@ -31,17 +31,18 @@ type node struct {
 	tree   tree
 }
 
-func newFacts(s *schema, read reader, entities []access.Entity) (*facts, error) {
+func newFacts(s *schema, read reader, entities []access.Entity) *facts {
 	byID := func(a, b access.Entity) int { return a.ID.Compare(b.ID) }
 	if !slices.IsSortedFunc(entities, byID) {
 		entities = slices.SortedFunc(slices.Values(entities), byID)
 	}
-	for i := 1; i < len(entities); i++ {
+	f := &facts{schema: s, reader: read, list: entities, nodes: make([]node, len(entities))}
+	for i := 1; i < len(entities) && f.err == nil; i++ {
 		if entities[i].ID == entities[i-1].ID {
-			return nil, fmt.Errorf("the facts hold %s twice", entities[i].ID)
+			f.err = fmt.Errorf("the facts hold %s twice", entities[i].ID)
 		}
 	}
-	return &facts{schema: s, reader: read, list: entities, nodes: make([]node, len(entities))}, nil
+	return f
 }
 
 // find looks an entity up; enumerated ones exist because the schema lists them.

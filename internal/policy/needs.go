@@ -63,10 +63,7 @@ func (b *Bundle) Needs(r *access.Request, have map[access.Ref]*access.Entity) []
 			list = append(list, *e)
 		}
 	}
-	f, err := newFacts(b.schema, read, list)
-	if err != nil {
-		return nil
-	}
+	f := newFacts(b.schema, read, list)
 	subject, resource := f.parties(r)
 	if wanted := f.wanted(have); len(wanted) > 0 {
 		return wanted

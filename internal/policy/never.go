@@ -23,7 +23,6 @@ func open() may { return may{true, true} }
 
 // possible reports a policy that no request of the schema can match: it misleads its reader, and a forbid protects nothing.
 func (c *checker) possible(p *policy) {
-	scope := false
 	for _, a := range c.schema.sortedActions() {
 		if a.context == nil || !covers(p.ast.Action, a) {
 			continue
@@ -34,18 +33,13 @@ func (c *checker) possible(p *policy) {
 				if !c.inScope(p.ast.Principal, principal) || !c.inScope(p.ast.Resource, resource) {
 					continue
 				}
-				scope = true
 				if c.conditions(p, s) {
 					return
 				}
 			}
 		}
 	}
-	if scope {
-		c.faults.add(p.place, "this %s can never match: its conditions are never true", p.class)
-		return
-	}
-	c.faults.add(p.place, "this %s can never match: the schema has no such action on such types", p.class)
+	c.faults.add(p.place, "this %s can never match: no request of the schema makes its scope and its conditions true", p.class)
 }
 
 func (c *checker) inScope(scope ast.IsScopeNode, typ string) bool {
@@ -252,10 +246,7 @@ func constant(node ast.IsNode) may {
 	if err != nil {
 		return may{}
 	}
-	if b, ok := value.(types.Boolean); ok {
-		return exactly(bool(b))
-	}
-	return open()
+	return may{hold: !value.Equal(types.False), fail: !value.Equal(types.True)}
 }
 
 // shapeOf is the type of an expression where the schema tells it, or nil.

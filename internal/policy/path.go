@@ -131,15 +131,14 @@ func putIn(inside string) part {
 		return part{value: true}
 	}
 	names := strings.Split(inside, ".")
-	switch first := origin(names[0]); first {
-	case fromArgs, fromResource, fromSubject, fromPrincipal:
-		if first != fromArgs && len(names) == 2 && names[1] == "id" {
-			return part{value: true, origin: first, id: true}
-		}
-		return part{value: true, origin: first, names: names[1:]}
-	case fromElement:
+	first := origin(names[0])
+	if !slices.Contains([]origin{fromArgs, fromResource, fromSubject, fromPrincipal}, first) {
+		return part{value: true, names: names}
 	}
-	return part{value: true, names: names}
+	if first != fromArgs && len(names) == 2 && names[1] == "id" {
+		return part{value: true, origin: first, id: true}
+	}
+	return part{value: true, origin: first, names: names[1:]}
 }
 
 // typer finds the types along a path for one action.

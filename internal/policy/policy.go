@@ -112,18 +112,14 @@ func parsePolicy(file string, from piece, risk bool, faults *faultList) *policy 
 		faults.add(at, "a semicolon stands here without a policy")
 		return nil
 	}
-	list, err := cedar.NewPolicyListFromBytes(file, []byte(from.text))
-	if err != nil {
+	one := new(cedar.Policy) // that no second one follows is sameAsWhole's to see
+	if err := one.UnmarshalCedar([]byte(from.text)); err != nil {
 		where, message := position(at, err)
 		faults.add(where, "%s", message)
 		return nil
 	}
-	if len(list) != 1 {
-		faults.add(at, "this is not one policy")
-		return nil
-	}
 	p := &policy{
-		place: at, text: from.text, hash: hashText(from.text), cedar: list[0], ast: (*ast.Policy)(list[0].AST()),
+		place: at, text: from.text, hash: hashText(from.text), cedar: one, ast: (*ast.Policy)(one.AST()),
 		annotated: map[string]string{},
 	}
 	for _, a := range p.ast.Annotations {

@@ -103,6 +103,19 @@ func TestTrap_MisspelledID(t *testing.T) {
 	}
 }
 
+// What is written in another way than people would is still known, and named at its policy.
+func TestTrap_MisspelledIDInDisguise(t *testing.T) {
+	for text, want := range map[string]string{
+		forbid("x", `principal == Agent::"\u{67}host", action, resource`, "true"): `access/more.cedar:1:1: the catalog has no Agent::"ghost"`,
+		forbid("x", `principal == Ghost::"x", action, resource`, "true"):          `access/more.cedar:2:21: the schema has no entity type Ghost`,
+		"@// why not\ncolour(\"red\")\npermit(principal, action, resource);":      "access/more.cedar:1:1: @colour is unknown",
+	} {
+		src := readBundle(t, "bundles/shop.txtar")
+		src["access/more.cedar"] = []byte(text)
+		wantFault(t, src, shopCatalog(), want)
+	}
+}
+
 // Cedar passes over a policy that errs: an agent could switch a forbid off by an overflow.
 func TestTrap_OverflowChosenByAgent(t *testing.T) {
 	b := shop(t)

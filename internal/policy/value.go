@@ -112,6 +112,11 @@ func (r reader) value(s *shape) (tree, error) {
 	if err != nil {
 		return tree{}, err
 	}
+	return r.valueFrom(token, s)
+}
+
+// valueFrom reads the value that begins with the token.
+func (r reader) valueFrom(token jsontext.Token, s *shape) (tree, error) {
 	if s.kind == kindRecord {
 		return r.record(s, token)
 	}
@@ -128,10 +133,13 @@ func (r reader) record(s *shape, token jsontext.Token) (tree, error) {
 	}
 	out := tree{fields: make([]tree, len(s.fields))}
 	record := make(types.RecordMap, len(s.fields))
-	for r.dec.PeekKind() != '}' {
+	for {
 		token, err := r.token()
 		if err != nil {
 			return tree{}, err
+		}
+		if token.Kind() == '}' {
+			break
 		}
 		name := token.String()
 		i := s.field(name)
@@ -145,9 +153,6 @@ func (r reader) record(s *shape, token jsontext.Token) (tree, error) {
 		out.fields[i] = item
 		record[types.String(name)] = item.value
 	}
-	if _, err := r.token(); err != nil {
-		return tree{}, err
-	}
 	if err := s.complete(&out); err != nil {
 		return tree{}, err
 	}
@@ -160,18 +165,22 @@ func (r reader) list(s *shape, token jsontext.Token) (tree, error) {
 		return tree{}, unfit(s, token)
 	}
 	out := tree{items: []tree{}}
-	for r.dec.PeekKind() != ']' {
-		item, err := r.value(s.elem)
-		if err != nil {
-			return tree{}, under(err, "["+strconv.Itoa(len(out.items))+"]")
+	for {
+		token, err := r.token()
+		if err == nil && token.Kind() == ']' {
+			break
 		}
 		if len(out.items) == MaxItems {
 			return tree{}, &ValueError{"", fmt.Sprintf("at most %d items", MaxItems), "more"}
 		}
+		var item tree
+		if err == nil {
+			item, err = r.valueFrom(token, s.elem)
+		}
+		if err != nil {
+			return tree{}, under(err, "["+strconv.Itoa(len(out.items))+"]")
+		}
 		out.items = append(out.items, item)
-	}
-	if _, err := r.token(); err != nil {
-		return tree{}, err
 	}
 	out.value = setOf(out.items)
 	return out, nil
