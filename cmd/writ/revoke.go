@@ -10,7 +10,10 @@ type revokeCommand struct {
 	Grant    revokeGrantCommand    `cmd:"" help:"End a grant and everything below it."`
 	Task     revokeTaskCommand     `cmd:"" help:"End a task and everything granted for it."`
 	Identity revokeIdentityCommand `cmd:"" help:"Suspend an identity: everything it has is over."`
-	Resume   resumeIdentityCommand `cmd:"" help:"Make a suspended identity active again."`
+}
+
+type identityCommand struct {
+	Resume resumeIdentityCommand `cmd:"" help:"Make a suspended identity active again."`
 }
 
 type revocation struct {

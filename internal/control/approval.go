@@ -302,7 +302,11 @@ func (c *Control) redeem(v View, s *snapshot, caller Caller, approval *access.Ap
 		return nil, event.Change{}, invalid(NotYours, "there is no approval %q for this identity to redeem", approval.ID)
 	}
 	if code := approval.Usable(v.Now()); code != "" {
-		return nil, event.Change{}, &Refusal{Code: code, Approval: approval.ID}
+		refusal := &Refusal{Code: code, Approval: approval.ID}
+		if approval.Status == access.ApprovalConsumed {
+			refusal.Detail = "the approval has been used, and counts once"
+		}
+		return nil, event.Change{}, refusal
 	}
 	before, err := v.Input(approval.Decided)
 	if err != nil {

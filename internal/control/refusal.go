@@ -36,7 +36,7 @@ func (r *Refusal) Next() string {
 	case access.CodeApprovalDenied:
 		return "A person said no. Do not ask again unchanged."
 	case access.CodeApprovalExpired:
-		return "Nobody answered in time, or the approval ran out; that is not a no. You may ask again."
+		return "Nobody answered in time, or the approval ran out or was used; that is not a no. You may ask again."
 	case access.CodeNoEligibleApprover:
 		return "Nobody may approve this. The owner of the policy must name somebody independent of the request."
 	case access.CodeTaskEnded:
