@@ -69,5 +69,5 @@ func (anyCatalog) External(string) bool { return true }
 // TakesArgument reports whether the schema declares the argument for the action.
 func (b *Bundle) TakesArgument(action access.Ref, name string) bool {
 	a := b.schema.actions[action]
-	return a != nil && a.context != nil && a.args().get(name) != nil
+	return a != nil && a.args().get(name) != nil
 }

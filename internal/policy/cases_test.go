@@ -81,7 +81,6 @@ const shopCases = `
   expect: {outcome: deny, policies: [vault-closed]}
 - name: facts of entities that only the case tells of
   subject: Agent::"refund-bot"
-  task: {type: support, expected: false}
   action: book
   resource: Order::"o-1"
   args: {flights: [{number: HAT1, date: 2024-05-20}], payments: [{id: p-1, amount: 70}]}
@@ -101,6 +100,14 @@ const shopCases = `
   args: {amount: 20}
   entities: *order
   expect: {outcome: deny, policies: [unexpected]}
+- name: the case says that its task is expected to
+  subject: Agent::"refund-bot"
+  task: {type: triage, expected: true}
+  action: refund
+  resource: Order::"o-1"
+  args: {amount: 20}
+  entities: *order
+  expect: {outcome: allow, policies: [small-refunds, large-refunds]}
 - name: an order that nobody knows
   subject: Agent::"refund-bot"
   action: refund
@@ -135,7 +142,7 @@ func TestRunCases(t *testing.T) {
 	b := mustLoad(t, src, shopIndex())
 	got := b.RunCases(shopIndex())
 	want := []string{
-		"", "", "", "", "", "", "", "",
+		"", "", "", "", "", "", "", "", "",
 		"outcome: want allow, got needs_approval; code: want forbidden, got approval_required; requires: want [confirm], got [resource-owner]; risk: want 5, got 0; max_ttl: want 1m0s, got 5m0s; determined by large-need-owner",
 		"policies: want [other], got [large-refunds small-refunds]",
 		`outcome: want allow, got deny; problem: Order::"o-1" is not known: without it policies could be passed over`,

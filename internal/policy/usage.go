@@ -156,7 +156,6 @@ func reaches(node ast.IsNode) []reach {
 		if uid, ok := n.Value.(types.EntityUID); ok && !isActionType(string(uid.Type)) {
 			return []reach{{entity: refOf(uid)}}
 		}
-		return nil
 	case ast.NodeTypeAccess:
 		out := reaches(n.Arg)
 		for i := range out {
@@ -165,7 +164,6 @@ func reaches(node ast.IsNode) []reach {
 		return out
 	case ast.NodeTypeIfThenElse:
 		return append(reaches(n.Then), reaches(n.Else)...)
-	default:
-		return nil
 	}
+	return nil
 }
