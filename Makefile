@@ -40,7 +40,7 @@ eval:
 
 ## bench: the cost of deciding, appending and verifying
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./evidence ./internal/policy ./internal/store ./internal/authn ./internal/connector/jwt
+	$(GO) test -run '^$$' -bench . -benchmem ./evidence ./internal/policy ./internal/store ./internal/control ./internal/authn ./internal/connector/jwt
 
 ## fuzz: every fuzz target for FUZZ each
 fuzz:

@@ -1,7 +1,10 @@
 package writ_test
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -78,9 +81,23 @@ func TestLayering(t *testing.T) {
 func TestPurePackagesDoNoIO(t *testing.T) {
 	pure := []string{"evidence", "internal/access", "internal/access/event", "internal/policy", "internal/catalog"}
 	impure := []string{"os", "net", "net/http", "database/sql", "crypto/rand", "math/rand", "math/rand/v2", "log", "log/slog", "os/exec", "syscall", "embed"}
+	clocks := regexp.MustCompile(`\btime\.(Now|Since|Until|Sleep|After|AfterFunc|Tick|NewTimer|NewTicker)\(`)
 	for _, p := range packages(t) {
 		if !slices.Contains(pure, p.path) {
 			continue
+		}
+		files, err := filepath.Glob(p.path + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: no files, %v", p.path, err)
+		}
+		for _, file := range files {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found := clocks.Find(content); found != nil && !strings.HasSuffix(file, "_test.go") {
+				t.Errorf("%s is pure and must not use %s", file, found)
+			}
 		}
 		for _, imported := range p.imports {
 			if slices.Contains(impure, imported) {

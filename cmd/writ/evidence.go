@@ -43,7 +43,7 @@ func (f *logFiles) verifierKey() (string, error) {
 func readKey(path string) (string, error) {
 	key, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("%w: name the log's public key with --key", err)
+		return "", fmt.Errorf("%w: name the data folder with --data, or the log's public key with --key", err)
 	}
 	return strings.TrimSpace(string(key)), nil
 }
@@ -75,13 +75,16 @@ func (c *evidenceVerifyCommand) Run(e *environment) error {
 		}
 		checkpoint, err := evidence.OpenCheckpoint(signed, key)
 		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+			return &exitError{exitTampered, fmt.Errorf("%s: %w", path, err)}
 		}
 		kept = append(kept, checkpoint)
 	}
+	if _, err := os.Stat(c.database()); err != nil {
+		return fmt.Errorf("%w: name the data folder with --data", err)
+	}
 	verified, err := store.Verify(e.ctx, c.database(), key, "", kept)
 	if err != nil {
-		return &exitError{exitTampered, err}
+		return err
 	}
 	if e.global.JSON {
 		if err := e.json(map[string]any{

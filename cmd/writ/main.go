@@ -27,7 +27,7 @@ const (
 
 // commands is the command line.
 type commands struct {
-	Server    string           `help:"URL of the server." env:"WRIT_SERVER" default:"http://127.0.0.1:8420" placeholder:"URL"`
+	Server    string           `help:"URL of the server (default ${default})." env:"WRIT_SERVER" default:"http://127.0.0.1:8420" placeholder:"URL"`
 	TokenFile string           `help:"File with your token: of your workload identity, or of your login. It is read anew for every call." env:"WRIT_TOKEN_FILE" type:"path" placeholder:"FILE"`
 	JSON      bool             `help:"Print JSON." name:"json"`
 	Version   kong.VersionFlag `help:"Print the version."`

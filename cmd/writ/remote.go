@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/writ-project/writ/client"
@@ -21,6 +22,9 @@ func (e *environment) client() (*client.Client, error) {
 // refusal gives a no of the server the exit code that scripts tell it by, and says the next step.
 func refusal(err error) error {
 	var problem *client.Problem
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("%w\n  next: is the server running? Start it with `writ serve`, or name it with --server", err)
+	}
 	if !errors.As(err, &problem) {
 		return err
 	}

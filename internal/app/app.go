@@ -3,6 +3,8 @@ package app
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +22,7 @@ import (
 	"github.com/writ-project/writ/internal/access/event"
 	"github.com/writ-project/writ/internal/api"
 	"github.com/writ-project/writ/internal/authn"
+	"github.com/writ-project/writ/internal/catalog"
 	"github.com/writ-project/writ/internal/connector/jwt"
 	"github.com/writ-project/writ/internal/control"
 	"github.com/writ-project/writ/internal/store"
@@ -172,6 +175,9 @@ func (a *App) applySite(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("site: %w", err)
 	}
+	if err := a.checkIssuers(files); err != nil {
+		return err
+	}
 	applied, err := a.Control.Apply(ctx, nil, files, nil, false)
 	if err != nil {
 		return fmt.Errorf("site %s:\n%w", a.config.Site, err)
@@ -183,8 +189,26 @@ func (a *App) applySite(ctx context.Context) error {
 	return nil
 }
 
-// Handler serves the API.
-func (a *App) Handler() http.Handler { return a.handler }
+// checkIssuers refuses a catalog that knows identities by an issuer whose tokens are not accepted: they could never call.
+func (a *App) checkIssuers(files map[string][]byte) error {
+	declared, err := catalog.Parse(control.Configuration(files).Catalog())
+	if err != nil {
+		return nil //nolint:nilerr // applying names every fault
+	}
+	accepted := map[string]bool{}
+	for _, issuer := range a.config.Issuers {
+		accepted[issuer.URL] = true
+	}
+	for i := range declared.Identities {
+		for _, match := range declared.Identities[i].Match {
+			if !accepted[match.Issuer] {
+				return fmt.Errorf("%s is known by tokens of %s, which is not among the configured issuers: add it there, or correct the catalog",
+					declared.Identities[i].ID, match.Issuer)
+			}
+		}
+	}
+	return nil
+}
 
 // Serve serves until the context ends, then lets requests finish. The listener is closed when it returns.
 func (a *App) Serve(ctx context.Context, listener net.Listener) error {
@@ -282,13 +306,23 @@ type signer struct{ issuer *jwt.Issuer }
 
 const connectorName = "jwt"
 
+// argsDigest lets a target see that a token is for exactly these arguments: SHA-256 over the bytes that were asked with, as
+// they stand in the grant. They themselves may be personal data, and do not travel in the token.
+func argsDigest(args []byte) string {
+	if len(args) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(args)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
 func (s signer) Issue(c control.Credential) (control.Token, error) {
-	details, err := jwt.Details{Action: c.Action.String(), Resource: c.Resource.String(), Task: c.Task}.JSON()
+	details, err := jwt.Details{Action: c.Action.String(), Resource: c.Resource.String(), ArgsDigest: argsDigest(c.Args), Task: c.Task}.JSON()
 	if err != nil {
 		return control.Token{}, err
 	}
 	token, err := s.issuer.Issue(jwt.Token{
-		GrantID: c.Grant, Subject: c.Subject.ID, ClientID: c.Subject.ID, Audience: []string{c.Target}, AuthorizationDetails: details,
+		GrantID: c.Grant, Subject: c.Subject.String(), ClientID: c.Subject.String(), Audience: []string{c.Target}, AuthorizationDetails: details,
 		IssuedAt: c.IssuedAt, Expiry: c.ExpiresAt, Confirmation: c.BoundTo,
 	})
 	if err != nil {

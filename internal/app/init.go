@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -14,11 +15,8 @@ import (
 
 // Init makes a folder with the starter files and fresh keys. It overwrites nothing: a file that is there already is an error,
 // and then nothing has been written.
-func Init(folder, origin string, starter fs.FS) error {
-	files, err := starterFiles(starter)
-	if err != nil {
-		return err
-	}
+func Init(folder, origin string, starter map[string][]byte) error {
+	files := maps.Clone(starter)
 	secret, public, err := evidence.GenerateKey(origin, rand.Reader)
 	if err != nil {
 		return fmt.Errorf("origin: %w", err)
@@ -50,16 +48,4 @@ func modeOf(name string) fs.FileMode {
 		return 0o600
 	}
 	return 0o644
-}
-
-func starterFiles(starter fs.FS) (map[string][]byte, error) {
-	files := map[string][]byte{}
-	err := fs.WalkDir(starter, ".", func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		files[path], err = fs.ReadFile(starter, path)
-		return err
-	})
-	return files, err
 }

@@ -39,10 +39,35 @@ func (c Change) String() string {
 	case Removed:
 		return "- " + line
 	case Changed:
-		return "~ " + line + ": " + strings.Join(c.Fields, ", ")
+		return "~ " + line + ": " + strings.Join(c.values(), ", ")
 	default:
 		return "? " + line
 	}
+}
+
+// values are the fields that change, each with what it was and what it becomes.
+func (c Change) values() []string {
+	var old, now map[string]json.RawMessage
+	if json.Unmarshal(c.Old, &old) != nil || json.Unmarshal(c.New, &now) != nil {
+		return c.Fields
+	}
+	out := make([]string, 0, len(c.Fields))
+	for _, field := range c.Fields {
+		out = append(out, field+" "+brief(old[field])+" → "+brief(now[field]))
+	}
+	return out
+}
+
+// brief is a value short enough for a line.
+func brief(value json.RawMessage) string {
+	const most = 80 // characters
+	if len(value) == 0 {
+		return "(none)"
+	}
+	if text := []rune(string(value)); len(text) > most {
+		return string(text[:most]) + "…"
+	}
+	return string(value)
 }
 
 // Diff says what changes a catalog into another: ordered by kind, as the Kind constants are, then by name.

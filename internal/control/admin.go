@@ -142,6 +142,9 @@ type Applied struct {
 // Configuration is a folder: catalog/*.yaml and policy/**, by path. A half that has no files stays as it is.
 type Configuration map[string][]byte
 
+// Catalog is the catalog's files, by path below catalog/.
+func (f Configuration) Catalog() map[string][]byte { return f.part("catalog/") }
+
 func (f Configuration) part(prefix string) map[string][]byte {
 	out := map[string][]byte{}
 	for path, content := range f {

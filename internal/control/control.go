@@ -74,6 +74,7 @@ type Credential struct {
 	Subject   access.Ref
 	Action    access.Ref
 	Resource  access.Ref
+	Args      json.RawMessage
 	Target    string // audience
 	Task      string
 	IssuedAt  time.Time

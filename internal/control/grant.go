@@ -208,7 +208,7 @@ func (c *Control) ReportAction(ctx context.Context, caller Caller, id string, do
 				return event.Change{}, invalid(NotYours, "there is no grant %q of this identity", id)
 			}
 			report.Source, report.Uses = event.Observed, 1
-			if err := c.countAbove(v, &grant, report, &above); err != nil {
+			if above, err = c.countAbove(v, &grant, report); err != nil {
 				return event.Change{}, err
 			}
 		}
@@ -226,16 +226,27 @@ func (c *Control) ReportAction(ctx context.Context, caller Caller, id string, do
 }
 
 // countAbove counts an observed use at every grant above whose uses are bounded: passing a right on must not multiply them (I3).
-func (c *Control) countAbove(v View, grant *access.Grant, report *event.ActionReported, out *[]event.Draft) error {
+func (c *Control) countAbove(v View, grant *access.Grant, report *event.ActionReported) ([]event.Draft, error) {
 	chain, err := c.chain(v, grant.Parent)
+	if err != nil {
+		return nil, err
+	}
+	var drafts []event.Draft
 	for i := range chain {
-		if chain[i].MaxUses > 0 && c.sealedTask(v, chain[i].Task) == nil {
+		if chain[i].MaxUses == 0 {
+			continue
+		}
+		task, err := v.Task(chain[i].Task)
+		if err != nil {
+			return nil, err
+		}
+		if task.Status != access.TaskSealed { // nothing comes after a seal, and nothing below it lives
 			use := *report
 			use.Grant = chain[i].ID
-			*out = append(*out, event.Draft{Task: chain[i].Task, Event: &use})
+			drafts = append(drafts, event.Draft{Task: chain[i].Task, Event: &use})
 		}
 	}
-	return err
+	return drafts, nil
 }
 
 // sealedTask refuses to add to a task whose last entry has been written.
@@ -258,7 +269,7 @@ func (c *Control) RevokeGrant(ctx context.Context, caller Caller, id string, on 
 			if grant.Status == access.GrantEnded {
 				return nil
 			}
-			return []event.Draft{{Task: grant.Task, Event: &event.GrantChanged{ID: id, Reason: access.EndRevoked, By: by}}}
+			return []event.Draft{{Task: grant.Task, Event: &event.GrantEnded{ID: id, Reason: access.EndRevoked, By: by}}}
 		}, c.sealedTask(v, grant.Task)
 	})
 }

@@ -229,5 +229,5 @@ func (s *snapshot) checkRequest(r *access.Request) error {
 		kind = UnknownResource
 	case policy.InvalidArgs:
 	}
-	return &Invalid{Kind: kind, Detail: bad.Error(), Cause: err}
+	return &Invalid{Kind: kind, Detail: bad.Detail, Cause: err}
 }

@@ -24,7 +24,7 @@ type Idempotency struct {
 const (
 	idempotencyLife = 24 * time.Hour
 	maxRedecided    = 100 // live grants, of those that labels can speak against, that are decided again when one is gained
-	maxKey          = 255 // bytes of an idempotency key
+	maxKey          = 128 // bytes of an idempotency key
 	maxJSON         = 64 << 10
 )
 
@@ -289,7 +289,7 @@ func (c *Control) issue(s *snapshot, caller Caller, answer *Answer, subject, act
 	}
 	g := answer.Grant
 	token, err := c.issuer.Issue(Credential{
-		Grant: g.ID, Subject: subject, Action: action, Resource: resource, Target: target, Task: g.Task,
+		Grant: g.ID, Subject: subject, Action: action, Resource: resource, Args: g.Args, Target: target, Task: g.Task,
 		IssuedAt: g.GrantedAt, ExpiresAt: g.ExpiresAt, BoundTo: caller.BoundTo,
 	})
 	if err != nil {
@@ -321,7 +321,7 @@ func (c *Control) redecide(v View, s *snapshot, cause *access.Input, gained gain
 			}
 		}
 		if !allowed {
-			drafts = append(drafts, event.Draft{Task: grant.Task, Event: &event.GrantChanged{ID: grant.ID, Reason: access.EndRedecided, By: by}})
+			drafts = append(drafts, event.Draft{Task: grant.Task, Event: &event.GrantEnded{ID: grant.ID, Reason: access.EndRedecided, By: by}})
 		}
 	}
 	return drafts, nil

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/writ-project/writ/client"
@@ -55,8 +54,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	if o.Auto {
 		return nil
 	}
-	p.explore()
-	<-ctx.Done()
+	p.explore(o.Folder == "")
+	if err := p.keepTelling(); err != nil {
+		return err
+	}
 	p.say("\nGood-bye.")
 	return nil
 }
@@ -79,7 +80,8 @@ type play struct {
 	in     io.Reader
 	auto   bool
 
-	task, grant string // of the story
+	task   string // of the story
+	grants []string
 
 	tokens                                         map[string]string // files, by name
 	support, report, orders, bob, alice, dana, sam *client.Client
@@ -104,8 +106,25 @@ func (p *play) cast() error {
 	return nil
 }
 
+// keepTelling has the order system tell what is so until the context ends: facts that are not told again go stale.
+func (p *play) keepTelling() error {
+	const often = 5 * time.Minute
+	ticker := time.NewTicker(often)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if err := p.tell(); err != nil {
+				return err
+			}
+		case <-p.ctx.Done():
+			return nil
+		}
+	}
+}
+
 // explore says what to try while the server runs.
-func (p *play) explore() {
+func (p *play) explore(removed bool) {
 	p.title("The server keeps running. Try, in another terminal:")
 	p.say("  export WRIT_SERVER=%s", p.server.URL)
 	p.say("  export WRIT_TOKEN_FILE=%s      # you are support-bot", p.tokens["support-bot"])
@@ -115,6 +134,11 @@ func (p *play) explore() {
 	p.say("  WRIT_TOKEN_FILE=%s writ why 'Agent::\"support-bot\"'      # you are its owner", p.tokens["dana"])
 	p.say("  writ evidence verify --data %s", p.server.Data())
 	p.say("  curl %s/openapi.yaml", p.server.URL)
-	p.say("\n(`writ` is `go run ./cmd/writ` in this repository.) Everything is in %s and is removed at the end.", filepath.Dir(p.server.Data()))
+	p.say("\n(`writ` is `go run ./cmd/writ` in this repository.)")
+	if removed {
+		p.say("Everything is in %s, and is removed at the end.", p.server.Folder)
+	} else {
+		p.say("Everything is in %s, and stays there.", p.server.Folder)
+	}
 	p.say("Press Ctrl-C to stop.")
 }

@@ -46,11 +46,7 @@ func short(id string) string {
 
 func (p *play) opening() error {
 	p.next("An agent says what it is about to do")
-	_, err := p.orders.PushFacts(p.ctx, client.Facts{Facts: []client.Fact{
-		{ID: `Order::"o-1"`, Attributes: json.RawMessage(`{"status":"delivered","total":120}`)},
-		{ID: `Order::"o-2"`, Attributes: json.RawMessage(`{"status":"delivered","total":1200}`)},
-	}})
-	if err != nil {
+	if err := p.tell(); err != nil {
 		return err
 	}
 	p.does("order-system", "tells what is so: o-1 was delivered for 120, o-2 for 1200")
@@ -64,6 +60,15 @@ func (p *play) opening() error {
 	p.good("task %s is open until %s", short(p.task), outcome.Task.ExpiresAt.Local().Format("15:04"))
 	p.note("it logged in with a token of its identity provider; evidence entry %d", outcome.Evidence.Index)
 	return nil
+}
+
+// tell has the order system tell what is so.
+func (p *play) tell() error {
+	_, err := p.orders.PushFacts(p.ctx, client.Facts{Facts: []client.Fact{
+		{ID: `Order::"o-1"`, Attributes: json.RawMessage(`{"status":"delivered","total":120}`)},
+		{ID: `Order::"o-2"`, Attributes: json.RawMessage(`{"status":"delivered","total":1200}`)},
+	}})
+	return err
 }
 
 func (p *play) refund(order string, amount int, reason string) (*client.Outcome, error) {
@@ -84,14 +89,14 @@ func (p *play) routine() error {
 	if outcome.Credential == nil {
 		return notSo("a small refund was not granted")
 	}
-	p.grant = outcome.Grant.ID
+	p.grants = append(p.grants, outcome.Grant.ID)
 	account, err := p.account(outcome.Decision.ID)
 	if err != nil {
 		return err
 	}
 	p.good("allowed by policy %s until %s", account.Policies[0].ID, outcome.Grant.ExpiresAt.Local().Format("15:04:05"))
-	p.note("a token for this one refund, signed after its evidence was on disk (entry %d); Writ keeps only its fingerprint", outcome.Evidence.Index)
-	if _, err := p.support.ReportAction(p.ctx, p.grant, client.Action{Status: "succeeded"}); err != nil {
+	p.note("a token for this refund with these arguments, signed after its evidence was on disk (entry %d); Writ keeps only its fingerprint", outcome.Evidence.Index)
+	if _, err := p.support.ReportAction(p.ctx, outcome.Grant.ID, client.Action{Status: "succeeded"}); err != nil {
 		return err
 	}
 	p.does("support-bot", "refunds, and reports that it did")
@@ -127,7 +132,7 @@ func (p *play) person() error {
 	}
 	p.asks("%s", card.Account.Requires[0].Because)
 	p.note("policy %s wants %s; risk %d", card.Account.Requires[0].Policy, card.Account.Requires[0].Form, card.Account.Risk.Score)
-	p.does("dana", "owns the agent, and tries to approve for it")
+	p.does("dana", "stands in at payments but owns the agent, and tries to approve for it")
 	var problem *client.Problem
 	if _, err := p.dana.AnswerApproval(p.ctx, id, client.Reply{Approve: true}); !errors.As(err, &problem) {
 		return notSo("the owner of the agent could approve for it")
@@ -145,6 +150,7 @@ func (p *play) person() error {
 	if err != nil {
 		return err
 	}
+	p.grants = append(p.grants, redeemed.Grant.ID)
 	p.good("approved by bob. Policy decided again with the facts of this moment; the grant runs from now to %s", redeemed.Grant.ExpiresAt.Local().Format("15:04:05"))
 	p.note("the yes covers this policy, this request and this risk, once (entry %d)", redeemed.Evidence.Index)
 	return nil
@@ -227,12 +233,8 @@ func (p *play) sequence() error {
 
 func (p *play) ending() error {
 	p.next("When the task ends, all of it ends")
-	before, err := p.support.Grant(p.ctx, p.grant)
-	if err != nil {
+	if _, err := p.allLive(true); err != nil {
 		return err
-	}
-	if before.Live == nil || !*before.Live {
-		return notSo("the grant is not alive before its task ends")
 	}
 	p.does("support-bot", "completes its task")
 	started := time.Now()
@@ -241,14 +243,11 @@ func (p *play) ending() error {
 		return err
 	}
 	took := time.Since(started)
-	after, err := p.support.Grant(p.ctx, p.grant)
+	why, err := p.allLive(false)
 	if err != nil {
 		return err
 	}
-	if after.Live == nil || *after.Live {
-		return notSo("the grant outlived its task")
-	}
-	p.good("one entry (%d), %s, and every grant below is dead: %s", done.Evidence.Index, took.Round(time.Millisecond/10), after.NotLive)
+	p.good("one entry (%d), %s, and every grant below is dead, all %d: %s", done.Evidence.Index, took.Round(time.Millisecond/10), len(p.grants), why)
 	p.note("a token that its target verifies offline is gone when it expires, in at most five minutes; then the task is sealed with the count of its entries")
 	_, err = p.refund(`Order::"o-1"`, 1, "one more")
 	var problem *client.Problem
@@ -257,6 +256,21 @@ func (p *play) ending() error {
 	}
 	p.bad("asking again under it: %s", problem.Code)
 	return nil
+}
+
+// allLive makes sure that every grant of the task is alive, or that none is, and says why not.
+func (p *play) allLive(want bool) (why string, err error) {
+	for _, id := range p.grants {
+		grant, err := p.support.Grant(p.ctx, id)
+		if err != nil {
+			return "", err
+		}
+		if grant.Live == nil || *grant.Live != want {
+			return "", notSo("grant %s alive: %t wanted", id, want)
+		}
+		why = grant.NotLive
+	}
+	return why, nil
 }
 
 func (p *play) proof() error {

@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"testing/fstest"
 	"time"
 
 	"github.com/writ-project/writ/internal/access"
@@ -77,11 +76,7 @@ func Start(ctx context.Context, o Options) (_ *Sandbox, err error) {
 
 // configure writes the folder as `writ init` would, for this identity provider.
 func (s *Sandbox) configure(o Options, listen string) (app.Config, error) {
-	files := fstest.MapFS{}
-	for path, content := range o.Site(s.idp.URL()) {
-		files[path] = &fstest.MapFile{Data: content}
-	}
-	if err := app.Init(o.Folder, "sandbox.writ.example/log", files); err != nil {
+	if err := app.Init(o.Folder, "sandbox.writ.example/log", o.Site(s.idp.URL())); err != nil {
 		return app.Config{}, err
 	}
 	config := app.DefaultConfig()

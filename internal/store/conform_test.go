@@ -240,7 +240,7 @@ func conformGrant(t *testing.T, f *fixture) {
 	same(t, "reissued", must[access.Grant](t)(f.view().Grant("d2")), next)
 
 	f.record(f.decided("d3", "t1", bot, func(d *event.DecisionMade) { d.Replaces = "d2" }), f.decided("d4", "t1", bot))
-	f.record(event.Draft{Task: "t1", Event: &event.GrantChanged{ID: "d4", Reason: access.EndRevoked}})
+	f.record(event.Draft{Task: "t1", Event: &event.GrantEnded{ID: "d4", Reason: access.EndRevoked}})
 	list := func(got []access.Grant, err error) string {
 		t.Helper()
 		return grantIDs(must[[]access.Grant](t)(got, err))
@@ -436,9 +436,9 @@ func conformLarge(t *testing.T, f *fixture) {
 	receipt := f.record(event.Draft{Event: statusOf("p_x", access.Active).Event, Values: values(event.SlotReason, value)})
 	same(t, "64 KiB", string(must[json.RawMessage](t)(f.view().Value(receipt.Indexes[0], event.SlotReason))), value)
 	id := strings.Repeat("x", evidence.MaxEntrySize-1000)
-	f.record(event.Draft{Event: &event.GrantChanged{ID: id, Reason: access.EndRevoked}})
+	f.record(event.Draft{Event: &event.GrantEnded{ID: id, Reason: access.EndRevoked}})
 	size := f.Size()
-	_, err := f.try(event.Change{Drafts: []event.Draft{statusOf("p_y", access.Active), {Event: &event.GrantChanged{ID: id + id[:1000]}}}})
+	_, err := f.try(event.Change{Drafts: []event.Draft{statusOf("p_y", access.Active), {Event: &event.GrantEnded{ID: id + id[:1000]}}}})
 	wantErr(t, "an entry over the limit", err, evidence.ErrTooLarge, access.ErrUnavailable)
 	_, err = f.try(event.Change{Drafts: []event.Draft{{Event: &event.Installed{}, Values: values("x", `"`+strings.Repeat("x", evidence.MaxValueSize)+`"`)}}})
 	wantErr(t, "a value over the limit", err, evidence.ErrTooLarge, access.ErrUnavailable)

@@ -205,7 +205,7 @@ func TestI7_AFullDiskStillRevokes(t *testing.T) {
 	}
 	revoke := func() error {
 		_, err := f.Revoke(t.Context(), func(*View) (event.Change, error) {
-			return change(event.Draft{Task: "t1", Event: &event.GrantChanged{ID: "d0", Reason: access.EndRevoked}}, event.Draft{Event: &event.Installed{}, Values: values("x", `"`+strings.Repeat("x", 30000)+`"`)}), nil
+			return change(event.Draft{Task: "t1", Event: &event.GrantEnded{ID: "d0", Reason: access.EndRevoked}}, event.Draft{Event: &event.Installed{}, Values: values("x", `"`+strings.Repeat("x", 30000)+`"`)}), nil
 		})
 		return err
 	}

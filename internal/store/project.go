@@ -59,7 +59,7 @@ func (p *projection) project(e event.Event) error {
 		return p.taskChanged(e)
 	case *event.TaskSealed:
 		return p.exec(`UPDATE tasks SET status = $1, version = $2 WHERE id = $3`, string(access.TaskSealed), p.index, e.ID)
-	case *event.GrantChanged:
+	case *event.GrantEnded:
 		return p.endGrant(e.ID, e.Reason)
 	case *event.GrantReissued:
 		return p.reissued(e)

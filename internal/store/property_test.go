@@ -47,7 +47,7 @@ func anyDraft(t *rapid.T, f *fixture) event.Draft {
 	case 10:
 		return event.Draft{Task: task(), Event: &event.ActionReported{Grant: id(), Uses: rapid.Int64Range(0, 2).Draw(t, "uses")}}
 	case 11:
-		return event.Draft{Task: task(), Event: &event.GrantChanged{ID: id(), Reason: access.EndRevoked}}
+		return event.Draft{Task: task(), Event: &event.GrantEnded{ID: id(), Reason: access.EndRevoked}}
 	case 12:
 		d := reported("s", f.now, f.Pseudonym(who), "p_1")
 		d.Event.(*event.FactsReported).Gone = []event.Pseudonym{event.Pseudonym(of("p_1", "p_2"))}

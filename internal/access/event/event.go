@@ -209,8 +209,8 @@ type TaskSealed struct {
 	Proof   string    `json:"proof"`   // what kind of proof: "expired" for tokens that others verify offline
 }
 
-// GrantChanged records the end of a grant.
-type GrantChanged struct {
+// GrantEnded records the end of a grant.
+type GrantEnded struct {
 	ID     string           `json:"id"`
 	Reason access.EndReason `json:"reason"`
 	By     By               `json:"by"`
@@ -264,7 +264,7 @@ func (ApprovalLapsed) EventType() string   { return "writ.approval.lapsed" }
 func (TaskOpened) EventType() string       { return "writ.task.opened" }
 func (TaskChanged) EventType() string      { return "writ.task.changed" }
 func (TaskSealed) EventType() string       { return "writ.task.sealed" }
-func (GrantChanged) EventType() string     { return "writ.grant.ended" }
+func (GrantEnded) EventType() string       { return "writ.grant.ended" }
 func (GrantReissued) EventType() string    { return "writ.grant.reissued" }
 func (ActionReported) EventType() string   { return "writ.action.reported" }
 func (IdentityChanged) EventType() string  { return "writ.identity.changed" }
@@ -301,8 +301,8 @@ func blank(eventType string) Event {
 		return &TaskChanged{}
 	case TaskSealed{}.EventType():
 		return &TaskSealed{}
-	case GrantChanged{}.EventType():
-		return &GrantChanged{}
+	case GrantEnded{}.EventType():
+		return &GrantEnded{}
 	case GrantReissued{}.EventType():
 		return &GrantReissued{}
 	case ActionReported{}.EventType():

@@ -34,7 +34,7 @@ func everyEvent() map[string]struct {
 		"writ.task.opened":       {&TaskOpened{ID: "t", Type: "support", Subject: "p_1", Decision: "t", ExpiresAt: at, Heartbeat: 30}, `{"id":"t","type":"support","subject":"p_1","decision":"t","expires_at":"2026-11-23T12:00:00Z","heartbeat":30}`},
 		"writ.task.changed":      {&TaskChanged{ID: "t", Status: access.TaskEnded, Reason: access.EndRevoked, By: By{Kind: BySelf, Identity: "p_1"}}, `{"id":"t","status":"ended","reason":"revoked","by":{"kind":"self","identity":"p_1"}}`},
 		"writ.task.sealed":       {&TaskSealed{ID: "t", Count: 7, Grants: 2, EndedAt: at, GoneAt: at, Proof: "expired"}, `{"id":"t","count":7,"grants":2,"ended_at":"2026-11-23T12:00:00Z","gone_at":"2026-11-23T12:00:00Z","proof":"expired"}`},
-		"writ.grant.ended":       {&GrantChanged{ID: "g", Reason: access.EndUsedUp, By: By{Kind: ByClock}}, `{"id":"g","reason":"used_up","by":{"kind":"clock"}}`},
+		"writ.grant.ended":       {&GrantEnded{ID: "g", Reason: access.EndUsedUp, By: By{Kind: ByClock}}, `{"id":"g","reason":"used_up","by":{"kind":"clock"}}`},
 		"writ.grant.reissued":    {&GrantReissued{ID: "g2", Replaces: "g", Credential: &CredentialMade{Connector: "jwt", Fingerprint: "f", Target: "t", ExpiresAt: at, BoundTo: "k"}}, `{"id":"g2","replaces":"g","credential":{"connector":"jwt","fingerprint":"f","target":"t","expires_at":"2026-11-23T12:00:00Z","bound_to":"k"}}`},
 		"writ.action.reported":   {&ActionReported{Grant: "g", Source: Observed, By: "p_1", Status: "succeeded", Uses: 1}, `{"grant":"g","source":"observed","by":"p_1","status":"succeeded","uses":1}`},
 		"writ.identity.changed":  {&IdentityChanged{Identity: "p_1", Status: access.Suspended, By: by}, `{"identity":"p_1","status":"suspended","by":{"kind":"decision","decision":"d"}}`},
