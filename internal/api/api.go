@@ -41,15 +41,20 @@ type Options struct {
 	MaxBody        int64 // bytes; 0 means 1 MiB
 	MaxApplyBody   int64 // bytes of a configuration; 0 means 20 MiB
 	MaxWaiting     int   // long-polls at once; 0 means 4096
+	MaxWaitingEach int   // of them, those of one identity; 0 means 64
 	RequestTimeout time.Duration
+	// Stopping ends when the process is about to: long-polls are then answered at once with the state as it stands, so that
+	// none holds up the shutdown. nil: never.
+	Stopping context.Context
 }
 
 const (
-	defaultMaxBody      = 1 << 20
-	defaultMaxApplyBody = 20 << 20
-	defaultMaxWaiting   = 4096
-	defaultTimeout      = 30 * time.Second
-	maxWait             = 60 * time.Second
+	defaultMaxBody        = 1 << 20
+	defaultMaxApplyBody   = 20 << 20
+	defaultMaxWaiting     = 4096
+	defaultMaxWaitingEach = 64
+	defaultTimeout        = 30 * time.Second
+	maxWait               = 60 * time.Second
 )
 
 func (o Options) withDefaults() Options {
@@ -68,6 +73,12 @@ func (o Options) withDefaults() Options {
 	if o.MaxWaiting == 0 {
 		o.MaxWaiting = defaultMaxWaiting
 	}
+	if o.MaxWaitingEach == 0 {
+		o.MaxWaitingEach = defaultMaxWaitingEach
+	}
+	if o.Stopping == nil {
+		o.Stopping = context.Background()
+	}
 	if o.RequestTimeout == 0 {
 		o.RequestTimeout = defaultTimeout
 	}
@@ -79,14 +90,14 @@ type server struct {
 	Options
 
 	mux     *http.ServeMux
-	waiting chan struct{} // one place for each long-poll
-	openapi []byte        // as JSON
+	waiting *waiting
+	openapi []byte // as JSON
 }
 
 // New returns the handler of all routes.
 func New(o Options) http.Handler {
 	s := &server{Options: o.withDefaults(), mux: http.NewServeMux(), openapi: openapiJSON()}
-	s.waiting = make(chan struct{}, s.MaxWaiting)
+	s.waiting = newWaiting(s.MaxWaiting, s.MaxWaitingEach)
 	routes := s.routes()
 	methods := map[string][]string{}
 	for i := range routes {

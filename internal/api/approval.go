@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"time"
@@ -32,18 +33,28 @@ func (s *server) readApproval(c *call) (*reply, error) {
 		return nil, err
 	}
 	if wait > 0 {
-		select {
-		case s.waiting <- struct{}{}:
-			defer func() { <-s.waiting }()
-		default:
-			return nil, fault(string(access.CodeLimitExceeded), "too many calls wait already: ask without wait, or later")
+		if err := s.waiting.enter(c.caller.Identity); err != nil {
+			return nil, err
 		}
+		defer s.waiting.leave(c.caller.Identity)
 	}
-	card, err := s.Control.ReadApproval(c.Context(), c.caller, id, wait)
+	card, err := s.awaitApproval(c, id, wait)
 	if err != nil {
 		return nil, err
 	}
 	return &reply{value: cardOf(card, c.caller.Identity)}, nil
+}
+
+// awaitApproval reads a question, and waits for a change of it no longer than the process serves.
+func (s *server) awaitApproval(c *call, id string, wait time.Duration) (*control.Card, error) {
+	ctx, cancel := context.WithCancel(c.Context())
+	defer cancel()
+	defer context.AfterFunc(s.Stopping, cancel)()
+	card, err := s.Control.ReadApproval(ctx, c.caller, id, wait)
+	if s.Stopping.Err() != nil {
+		return s.Control.ReadApproval(c.Context(), c.caller, id, 0) // as it stands: the wait was cut short, perhaps while reading
+	}
+	return card, err
 }
 
 // waitOf reads a duration such as 30s, or seconds.

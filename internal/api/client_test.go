@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -244,7 +245,7 @@ func TestOnlySoManyMayWait(t *testing.T) {
 	}()
 	// The first place is taken at some moment after this; until then the probe returns the question itself.
 	for {
-		err := w.poll(t, id)
+		err := w.poll(t, "support-bot", id)
 		if errors.Is(err, &client.Problem{Code: "limit_exceeded"}) {
 			break
 		}
@@ -257,21 +258,104 @@ func TestOnlySoManyMayWait(t *testing.T) {
 	}
 }
 
+// One identity cannot take the places of all others.
+func TestOneIdentityHoldsOnlyItsShareOfWaiting(t *testing.T) {
+	t.Parallel()
+	w, _, id := asked(t, settings{MaxWaiting: 2, WaitingEach: 1})
+	ctx, cancel := context.WithCancel(t.Context())
+	var waiting sync.WaitGroup
+	wait := func(who string) {
+		waiting.Go(func() {
+			for ctx.Err() == nil { // until it has the place: a probe may be there first
+				_, _ = w.client(who).WaitApproval(ctx, id)
+			}
+		})
+	}
+	full := func(who string) *client.Problem {
+		for {
+			err := w.poll(t, who, id)
+			var p *client.Problem
+			if errors.As(err, &p) && p.Code == "limit_exceeded" {
+				return p
+			}
+			check(t, err)
+		}
+	}
+	wait("support-bot")
+	if p := full("support-bot"); p.Status != http.StatusTooManyRequests || !strings.Contains(p.Detail, "your calls") {
+		t.Errorf("the agent: %+v", p)
+	}
+	check(t, w.poll(t, "dana", id)) // there is still room for others
+	wait("dana")
+	if p := full("bob"); strings.Contains(p.Detail, "your calls") {
+		t.Errorf("bob, who does not wait: %+v", p)
+	}
+	cancel()
+	waiting.Wait()
+}
+
+// A process that is about to end answers who waits with what is so, and lets nobody wait any more.
+func TestNobodyWaitsForAProcessThatIsStopping(t *testing.T) {
+	t.Parallel()
+	w, agent, id := asked(t, settings{MaxWaiting: 1})
+	waited := make(chan error, 1)
+	var before, after *client.Approval
+	go func() {
+		err := &client.Problem{Code: "limit_exceeded"}
+		for err != nil && err.Code == "limit_exceeded" { // a probe was there first
+			before, err = w.read(t, "support-bot", id, "60s")
+		}
+		if err != nil {
+			waited <- err
+			return
+		}
+		waited <- nil
+	}()
+	for {
+		err := w.poll(t, "support-bot", id)
+		if errors.Is(err, &client.Problem{Code: "limit_exceeded"}) {
+			break
+		}
+		check(t, err)
+	}
+	w.stop()
+	check(t, <-waited) // long before its 60 seconds, or the test's own time is over
+	after, p := w.read(t, "support-bot", id, "60s")
+	if p != nil {
+		t.Fatal(p)
+	}
+	if before.Status != client.ApprovalPending || after.Status != client.ApprovalPending {
+		t.Errorf("%+v %+v", before, after)
+	}
+	must[*client.Identity](t)(agent.WhoAmI(t.Context())) // what is no wait is served as ever
+}
+
 // poll asks with the shortest wait there is.
-func (w *world) poll(t *testing.T, id string) error {
+func (w *world) poll(t *testing.T, who, id string) error {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+"/v1/approvals/"+id+"?wait=1ms", nil)
+	if _, p := w.read(t, who, id, "1ms"); p != nil {
+		return p
+	}
+	return nil
+}
+
+// read asks once, and waits for the answer.
+func (w *world) read(t *testing.T, who, id, wait string) (*client.Approval, *client.Problem) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+"/v1/approvals/"+id+"?wait="+wait, nil)
 	check(t, err)
-	request.Header.Set("Authorization", "Bearer "+w.token("support-bot"))
+	request.Header.Set("Authorization", "Bearer "+w.token(who))
 	answer, err := http.DefaultClient.Do(request)
 	check(t, err)
 	defer answer.Body.Close()
 	if answer.StatusCode == http.StatusOK {
-		return nil
+		var approval client.Approval
+		check(t, json.NewDecoder(answer.Body).Decode(&approval))
+		return &approval, nil
 	}
 	var p client.Problem
 	check(t, json.NewDecoder(answer.Body).Decode(&p))
-	return &p
+	return nil, &p
 }
 
 // A read deadline of the server must not end a call that waits: the server reads ahead while it waits.

@@ -169,7 +169,7 @@ func unauthenticated(text string) *client.Problem {
 	p := problem(code, detail)
 	p.Reason = reason
 	if strings.HasPrefix(reason, "proof_") {
-		p.Next = "Send a valid DPoP proof made for this request, or none."
+		p.Next = "Send a valid DPoP proof made for this request; none is needed with a token that is bound to no key, under the Bearer scheme."
 	}
 	return p
 }

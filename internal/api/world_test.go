@@ -37,6 +37,7 @@ const audience = "writ"
 type settings struct {
 	Burst       int           `yaml:"burst"`
 	MaxWaiting  int           `yaml:"max_waiting"`
+	WaitingEach int           `yaml:"waiting_each"`
 	Timeout     time.Duration `yaml:"timeout"`
 	ReadTimeout time.Duration `yaml:"read_timeout"`
 }
@@ -56,6 +57,7 @@ type world struct {
 	site    control.Configuration
 	healthy atomic.Bool
 	server  *httptest.Server
+	stop    context.CancelFunc // the process is about to end
 }
 
 type clock struct {
@@ -117,6 +119,9 @@ func newWorld(t testing.TB, set settings) *world {
 	_, err = w.control.Apply(t.Context(), nil, w.site, nil, false)
 	check(t, err)
 	w.url = "http://" + server.Listener.Addr().String()
+	stopping, stop := context.WithCancel(context.Background())
+	t.Cleanup(stop)
+	w.stop = stop
 	server.Config.Handler = api.New(api.Options{
 		Control: w.control, Log: w.store, JWKS: issuer.JWKS(), Metadata: issuer.Metadata(),
 		Authenticate: (&gate{verifier, w.control, w.url}).authenticate,
@@ -130,7 +135,8 @@ func newWorld(t testing.TB, set settings) *world {
 			}
 			return errors.New("the disk is full")
 		},
-		Logger: slog.New(slog.NewJSONHandler(w.logs, nil)), MaxWaiting: set.MaxWaiting, RequestTimeout: set.Timeout,
+		Logger: slog.New(slog.NewJSONHandler(w.logs, nil)), MaxWaiting: set.MaxWaiting, MaxWaitingEach: set.WaitingEach,
+		RequestTimeout: set.Timeout, Stopping: stopping,
 	})
 	server.Config.ReadTimeout = set.ReadTimeout
 	server.Start()
@@ -208,6 +214,13 @@ task_types:
 @approval("2 of team:payments")
 forbid (principal, action == Action::"refund", resource)
 when { context.args.amount > 1000 };
+
+@id("whole-team-refund")
+@owner("Human::\"sam\"")
+@because("More than 3000 leaves the company: all of payments look at it.")
+@approval("3 of team:payments")
+forbid (principal, action == Action::"refund", resource)
+when { context.args.amount > 3000 };
 
 @id("judged-task")
 @owner("Human::\"sam\"")

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,6 +45,9 @@ type App struct {
 	handler http.Handler
 	cancel  context.CancelFunc
 	looped  chan struct{}
+	leaving context.CancelFunc // ends the waiting of long-polls
+	placed  os.FileInfo        // the database as it was opened
+	trouble atomic.Pointer[error]
 }
 
 // Options are what a test or the demo may replace.
@@ -63,6 +67,9 @@ func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
 		o.Now = time.Now
 	}
 	if err := config.Check(); err != nil {
+		return nil, err
+	}
+	if err := checkTLSKey(config.TLS); err != nil {
 		return nil, err
 	}
 	opened, err := openStore(ctx, config, o)
@@ -91,12 +98,17 @@ func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
 		},
 	})
 	a := &App{Control: c, config: config, log: o.Log, store: opened, looped: make(chan struct{})}
+	if a.placed, err = os.Stat(a.DatabasePath()); err != nil {
+		return nil, err
+	}
 	if err := a.applySite(ctx); err != nil {
 		return nil, err
 	}
+	stopping, leaving := context.WithCancel(context.WithoutCancel(ctx))
+	a.leaving = leaving
 	a.handler = metrics.measure(api.New(api.Options{
 		Control: c, Log: opened, Authenticate: (&gate{verifier: verifier, control: c, url: config.URL}).authenticate,
-		JWKS: issuer.JWKS(), Metadata: issuer.Metadata(), Metrics: metrics.handler(), Logger: o.Log, Health: a.health,
+		JWKS: issuer.JWKS(), Metadata: issuer.Metadata(), Metrics: metrics.handler(), Logger: o.Log, Health: a.health, Stopping: stopping,
 	}))
 	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	a.cancel = cancel
@@ -126,17 +138,39 @@ func openStore(ctx context.Context, config Config, o Options) (*store.Store, err
 	})
 }
 
-// readSecret reads a file that nobody else may read.
-func readSecret(path string) (string, error) {
+// checkSecret makes sure that a file is there and that nobody else may read it.
+func checkSecret(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", fmt.Errorf("%w: `writ init` makes one", err)
+		return err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("%s may be read by others (mode %04o): chmod 600", path, info.Mode().Perm())
+		return fmt.Errorf("%s may be read by others (mode %04o): chmod 600", path, info.Mode().Perm())
+	}
+	return nil
+}
+
+// readSecret reads a file that nobody else may read.
+func readSecret(path string) (string, error) {
+	if err := checkSecret(path); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return "", fmt.Errorf("%w: `writ init` makes one", err)
+		}
+		return "", err
 	}
 	content, err := os.ReadFile(path)
 	return strings.TrimSpace(string(content)), err
+}
+
+// checkTLSKey refuses a key that others may read, before anything is opened or served.
+func checkTLSKey(tls TLS) error {
+	if tls.Key == "" {
+		return nil
+	}
+	if err := checkSecret(tls.Key); err != nil {
+		return fmt.Errorf("tls.key: %w", err)
+	}
+	return nil
 }
 
 func newIssuer(config Config) (*jwt.Issuer, error) {
@@ -232,11 +266,13 @@ func (a *App) Serve(ctx context.Context, listener net.Listener) error {
 	const grace = 10 * time.Second
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
+	a.leaving()
 	return server.Shutdown(stop)
 }
 
 // Close stops the loop and closes the database; what was acknowledged is durable already.
 func (a *App) Close() error {
+	a.leaving()
 	a.cancel()
 	<-a.looped
 	return a.store.Close()
@@ -248,7 +284,14 @@ func (a *App) DatabasePath() string { return filepath.Join(a.config.Data, Databa
 // Store is the database, for what reads the log in the same process.
 func (a *App) Store() *store.Store { return a.store }
 
+// health is nil while the process can serve. What was moved or replaced under it takes no commit, though old reads still work.
 func (a *App) health(ctx context.Context) error {
+	if now, err := os.Stat(a.DatabasePath()); err != nil || !os.SameFile(now, a.placed) {
+		return fmt.Errorf("%s was moved, deleted or replaced under the running server: put it back, or restore and restart", a.DatabasePath())
+	}
+	if trouble := a.trouble.Load(); trouble != nil {
+		return fmt.Errorf("what is due cannot be recorded: %w", *trouble)
+	}
 	return a.store.Read(ctx, func(v *store.View) error {
 		_, err := v.CatalogVersion()
 		return err
@@ -261,10 +304,7 @@ func (a *App) loop(ctx context.Context) {
 	ticker := time.NewTicker(loopEvery)
 	defer ticker.Stop()
 	for {
-		if err := a.store.Recover(ctx); err != nil {
-			a.log.ErrorContext(ctx, "the reserve for revoking on a full disk cannot be kept", slog.Any("error", err))
-		}
-		a.sweep(ctx)
+		a.round(ctx)
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -273,17 +313,31 @@ func (a *App) loop(ctx context.Context) {
 	}
 }
 
-func (a *App) sweep(ctx context.Context) {
+// round does what is due, and keeps what went wrong for health until a later round goes well.
+func (a *App) round(ctx context.Context) {
+	reserve, sweep := a.store.Recover(ctx), a.sweep(ctx)
+	if ctx.Err() != nil {
+		return // what fails now fails because of the end
+	}
+	if reserve != nil {
+		a.log.ErrorContext(ctx, "the reserve for revoking on a full disk cannot be kept", slog.Any("error", reserve))
+	}
+	if sweep != nil {
+		a.log.ErrorContext(ctx, "sweep", slog.Any("error", sweep))
+	}
+	a.trouble.Store(nil)
+	if err := errors.Join(reserve, sweep); err != nil {
+		a.trouble.Store(&err)
+	}
+}
+
+func (a *App) sweep(ctx context.Context) error {
 	for ctx.Err() == nil {
-		done, err := a.Control.Sweep(ctx)
-		if err != nil {
-			a.log.ErrorContext(ctx, "sweep", slog.Any("error", err))
-			return
-		}
-		if done == 0 {
-			return
+		if done, err := a.Control.Sweep(ctx); err != nil || done == 0 {
+			return err
 		}
 	}
+	return nil
 }
 
 // ledger makes the store a control.Ledger.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"os"
@@ -162,6 +163,9 @@ func (c *Config) Check() error {
 	}
 	if len(c.Issuers) == 0 {
 		fault("issuers: at least one identity provider is required: without one nobody can call")
+	}
+	if math.IsNaN(c.Limits.RequestsPerSecond) || math.IsInf(c.Limits.RequestsPerSecond, 0) {
+		fault("limits.requests_per_second: must be a number, and finite: there is no unlimited")
 	}
 	if c.Limits.RequestsPerSecond <= 0 || c.Limits.Burst <= 0 || c.Limits.EvidencePerHour <= 0 || c.Limits.OpenQuestions <= 0 {
 		fault("limits: each must be positive")

@@ -7,6 +7,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -121,6 +122,8 @@ func TestUnsafeConfigurationIsRefused(t *testing.T) {
 		"nobody can call":                    {func(c *Config) { c.Issuers = nil }, "issuers:"},
 		"no signing key":                     {func(c *Config) { c.Tokens.Keys = nil }, "tokens.keys:"},
 		"half a certificate":                 {func(c *Config) { c.TLS.Key = "k" }, "tls:"},
+		"a limit that is no number":          {func(c *Config) { c.Limits.RequestsPerSecond = math.NaN() }, "limits.requests_per_second:"},
+		"a limit without end":                {func(c *Config) { c.Limits.RequestsPerSecond = math.Inf(1) }, "limits.requests_per_second:"},
 		"no limits":                          {func(c *Config) { c.Limits.Burst = 0 }, "limits:"},
 	} {
 		c := safe()

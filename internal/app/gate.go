@@ -19,7 +19,7 @@ type gate struct {
 
 // authenticate verifies the bearer token, and the proof of possession if one is shown, and finds the registered identity.
 func (g *gate) authenticate(ctx context.Context, r *http.Request) (control.Caller, error) {
-	token, err := bearer(r)
+	scheme, token, err := bearer(r)
 	if err != nil {
 		return control.Caller{}, err
 	}
@@ -30,7 +30,7 @@ func (g *gate) authenticate(ctx context.Context, r *http.Request) (control.Calle
 	caller := control.Caller{}
 	proofs := r.Header.Values("DPoP")
 	if len(proofs) > 1 {
-		return caller, &control.Invalid{Kind: control.AuthenticationMissing, Detail: "send one DPoP header"}
+		return caller, refused(authn.CodeProofMalformed, "send one DPoP header")
 	}
 	if len(proofs) == 1 {
 		caller.BoundTo, err = g.verifier.VerifyProof(ctx, authn.ProofInput{
@@ -40,20 +40,35 @@ func (g *gate) authenticate(ctx context.Context, r *http.Request) (control.Calle
 			return caller, unauthenticated(err)
 		}
 	}
+	if caller.BoundTo == "" && strings.EqualFold(scheme, schemeDPoP) {
+		return caller, refused(authn.CodeProofMissing, "the DPoP scheme needs a proof: send one in the DPoP header")
+	}
+	if err := claims.CheckProof(caller.BoundTo); err != nil {
+		return control.Caller{}, unauthenticated(err)
+	}
 	caller.Identity, err = g.control.Identify(ctx, claims.Issuer, claims.Subject, claims.All)
 	return caller, err
 }
 
-func bearer(r *http.Request) (string, error) {
+const (
+	schemeBearer = "Bearer"
+	schemeDPoP   = "DPoP"
+)
+
+func bearer(r *http.Request) (scheme, token string, err error) {
 	values := r.Header.Values("Authorization")
 	if len(values) != 1 {
-		return "", &control.Invalid{Kind: control.AuthenticationMissing, Detail: "token_missing: send one Authorization header with a bearer token of a configured issuer"}
+		return "", "", refused(authn.CodeTokenMissing, "send one Authorization header with a bearer token of a configured issuer")
 	}
 	scheme, token, ok := strings.Cut(values[0], " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") && !strings.EqualFold(scheme, "DPoP") {
-		return "", &control.Invalid{Kind: control.AuthenticationMissing, Detail: "token_missing: use the Bearer scheme"}
+	if !ok || !strings.EqualFold(scheme, schemeBearer) && !strings.EqualFold(scheme, schemeDPoP) {
+		return "", "", refused(authn.CodeTokenMissing, "use the Bearer scheme, or DPoP with a proof")
 	}
-	return token, nil
+	return scheme, token, nil
+}
+
+func refused(code authn.Code, detail string) error {
+	return &control.Invalid{Kind: control.AuthenticationMissing, Detail: string(code) + ": " + detail}
 }
 
 func unauthenticated(err error) error {

@@ -1,6 +1,8 @@
 package authn
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"math"
 	"time"
@@ -19,9 +21,48 @@ type Claims struct {
 	Expiry  time.Time
 	// KeyID is the kid of the key that signed, as the issuer publishes it; may be empty.
 	KeyID string
+	// Thumbprint is cnf.jkt: the token is good only together with a proof by the
+	// key of this thumbprint (RFC 9449 section 6.1). Empty: it is bound to no key.
+	Thumbprint string
 	// All holds every claim; numbers are json.Number. It is shared between
 	// callers and must not be modified.
 	All map[string]any
+}
+
+// CheckProof refuses a token that is bound to a key when the call does not
+// prove that very key (RFC 9449 section 7.1). proven is what VerifyProof
+// reported; empty: there was no proof. The error is an *Error.
+func (c *Claims) CheckProof(proven string) error {
+	switch {
+	case c.Thumbprint == "" || c.Thumbprint == proven:
+		return nil
+	case proven == "":
+		return refuse(CodeProofMissing, "the token is bound to a key (cnf.jkt); send a DPoP proof by that key with it")
+	default:
+		return refuse(CodeProofMismatch, "the proof is not by the key that the token is bound to (cnf.jkt)")
+	}
+}
+
+// confirmation reads cnf (RFC 7800 section 3.1). A binding that is not checked
+// is no binding, so a token that is bound in any other way than by jkt is refused.
+func confirmation(claims map[string]any) (thumbprint string, err error) {
+	value, present := claims["cnf"]
+	if !present {
+		return "", nil
+	}
+	members, ok := value.(map[string]any)
+	if !ok {
+		return "", refuse(CodeTokenMalformed, "cnf, where given, must be an object; correct the issuer")
+	}
+	jkt, bound := members["jkt"]
+	if !bound || len(members) > 1 {
+		return "", refuse(CodeTokenConfirmation, "the token is bound to its holder in a way that is not checked here (cnf may hold jkt alone); ask the issuer for one that is bound by DPoP, or to no key")
+	}
+	thumbprint, _ = jkt.(string)
+	if raw, err := base64.RawURLEncoding.Strict().DecodeString(thumbprint); err != nil || len(raw) != sha256.Size {
+		return "", refuse(CodeTokenMalformed, "cnf.jkt must be a SHA-256 thumbprint in base64url (RFC 7638); correct the issuer")
+	}
+	return thumbprint, nil
 }
 
 // numericDate reads a date (RFC 7519 section 2). The second result tells

@@ -16,10 +16,11 @@ const (
 	CodeTokenUnknownKey    Code = "token_unknown_key"
 	CodeTokenBadSignature  Code = "token_bad_signature"
 	CodeTokenAlgorithm     Code = "token_algorithm"
+	CodeTokenConfirmation  Code = "token_confirmation"
 	CodeIssuerUnavailable  Code = "issuer_unavailable"
 )
 
-// The refusals of VerifyProof; on the wire all but the last are the
+// The refusals of VerifyProof and Claims.CheckProof; on the wire all but the last are the
 // invalid_dpop_proof of RFC 9449 section 7.1.
 const (
 	CodeProofMissing      Code = "proof_missing"

@@ -5,8 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -22,26 +24,37 @@ type jws struct {
 	claims map[string]any
 }
 
+// errAlgorithm says that the header names no algorithm that can be accepted at all.
+var errAlgorithm = errors.New("its alg is not accepted")
+
 // parseJWS takes a compact JWS with JSON claims apart (RFC 7519 section 7.2).
-// Its errors are fixed words: nothing of the input is repeated.
+// The algorithm is looked at before anything else is decoded: whoever sends an
+// unsigned token is told so, whatever its other parts look like. The errors are
+// errAlgorithm and fixed words: nothing of the input is repeated.
 func parseJWS(s string) (jws, error) {
 	parts := strings.Split(s, ".")
 	if len(parts) != 3 {
 		return jws{}, errors.New("it needs three parts separated by dots (an encrypted token has five and is not accepted)")
 	}
-	var decoded [3][]byte
-	for i, part := range parts {
-		raw, err := decodePart(part)
-		if err != nil {
-			return jws{}, err
-		}
-		decoded[i] = raw
-	}
-	head, err := parseHeader(decoded[0])
+	raw, err := decodePart(parts[0])
 	if err != nil {
 		return jws{}, err
 	}
-	claims, err := parseClaims(decoded[1])
+	head, err := parseHeader(raw)
+	if err != nil {
+		return jws{}, err
+	}
+	if !slices.Contains(supportedAlgorithms(), jose.SignatureAlgorithm(head.alg)) {
+		return jws{}, errAlgorithm
+	}
+	raw, err = decodePart(parts[1])
+	if err != nil {
+		return jws{}, err
+	}
+	if _, err := decodePart(parts[2]); err != nil {
+		return jws{}, err
+	}
+	claims, err := parseClaims(raw)
 	if err != nil {
 		return jws{}, err
 	}

@@ -115,6 +115,7 @@ func TestVerifyProofRefusals(t *testing.T) {
 		{"no typ", header(map[jose.HeaderKey]any{"typ": nil}), CodeProofMalformed},
 		{"crit", header(map[jose.HeaderKey]any{"crit": []string{"x"}}), CodeProofMalformed},
 		{"alg none", header(map[jose.HeaderKey]any{"alg": "none"}), CodeProofAlgorithm},
+		{"alg none without a signature", input(b64([]byte(`{"alg":"none","typ":"dpop+jwt"}`)) + ".e30."), CodeProofAlgorithm},
 		{"alg HS256", header(map[jose.HeaderKey]any{"alg": "HS256"}), CodeProofAlgorithm},
 		{"alg of another curve", header(map[jose.HeaderKey]any{"alg": "ES384"}), CodeProofAlgorithm},
 		{"no jwk", header(map[jose.HeaderKey]any{"jwk": nil}), CodeProofMalformed},

@@ -3,6 +3,7 @@ package authn
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -85,13 +86,13 @@ func (v *Verifier) recheck(ctx context.Context, e *entry, now time.Time) (bool, 
 // verify does all of it, for a token that was not seen before.
 func (v *Verifier) verify(ctx context.Context, token string, now time.Time) (*entry, error) {
 	parsed, err := parseJWS(token)
+	if errors.Is(err, errAlgorithm) {
+		return nil, refuse(CodeTokenAlgorithm, "the token is not signed with an accepted algorithm; configure the issuer for one of "+algorithmList(supportedAlgorithms()))
+	}
 	if err != nil {
 		return nil, refuse(CodeTokenMalformed, "the token cannot be read: "+err.Error())
 	}
 	alg := jose.SignatureAlgorithm(parsed.header.alg)
-	if !slices.Contains(supportedAlgorithms(), alg) {
-		return nil, refuse(CodeTokenAlgorithm, "the token is not signed with an accepted algorithm; configure the issuer for one of "+algorithmList(supportedAlgorithms()))
-	}
 	if !acceptedType(parsed.header.typ) {
 		return nil, refuse(CodeTokenMalformed, "the token's typ is that of another kind of token; send an access token or an ID token")
 	}
@@ -200,7 +201,11 @@ func (v *Verifier) fillClaims(e *entry, claims map[string]any, now time.Time) er
 	if !slices.Contains(aud, e.issuer.audience) {
 		return refuse(CodeTokenWrongAudience, "the token was made for another audience; ask the issuer for one with the audience that this service is configured with")
 	}
-	e.claims = Claims{Issuer: e.issuer.url, Subject: subject, Expiry: expiry, KeyID: e.key.kid, All: claims}
+	thumbprint, err := confirmation(claims)
+	if err != nil {
+		return err
+	}
+	e.claims = Claims{Issuer: e.issuer.url, Subject: subject, Expiry: expiry, KeyID: e.key.kid, Thumbprint: thumbprint, All: claims}
 	return nil
 }
 

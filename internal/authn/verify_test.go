@@ -97,8 +97,22 @@ func TestVerifyRefusals(t *testing.T) {
 
 		{"alg none", b64([]byte(`{"alg":"none"}`)) + "." + parts[1] + "." + parts[2], CodeTokenAlgorithm},
 		{"alg HS256", b64([]byte(`{"alg":"HS256","kid":"k"}`)) + "." + parts[1] + "." + parts[2], CodeTokenAlgorithm},
+		{"alg none without a signature", b64([]byte(`{"alg":"none"}`)) + "." + parts[1] + ".", CodeTokenAlgorithm},
+		{"alg HS256 without a signature", b64([]byte(`{"alg":"HS256"}`)) + "." + parts[1] + ".", CodeTokenAlgorithm},
+		{"alg none with a broken signature", b64([]byte(`{"alg":"none"}`)) + "." + parts[1] + ".=", CodeTokenAlgorithm},
 		{"no alg", b64([]byte(`{"kid":"k"}`)) + "." + parts[1] + "." + parts[2], CodeTokenAlgorithm},
 		{"an algorithm that the key is not for", b64([]byte(`{"alg":"RS256","kid":"k"}`)) + "." + parts[1] + "." + parts[2], CodeTokenAlgorithm},
+
+		{"bound to a key", claims(map[string]any{"cnf": map[string]any{"jkt": b64(make([]byte, 32))}}), ""},
+		{"bound to a certificate", claims(map[string]any{"cnf": map[string]any{"x5t#S256": b64(make([]byte, 32))}}), CodeTokenConfirmation},
+		{"bound to a key and a certificate", claims(map[string]any{"cnf": map[string]any{"jkt": b64(make([]byte, 32)), "x5t#S256": "x"}}), CodeTokenConfirmation},
+		{"bound to a whole key", claims(map[string]any{"cnf": map[string]any{"jwk": map[string]any{"kty": "OKP"}}}), CodeTokenConfirmation},
+		{"bound to nothing", claims(map[string]any{"cnf": map[string]any{}}), CodeTokenConfirmation},
+		{"cnf as a string", claims(map[string]any{"cnf": "jkt"}), CodeTokenMalformed},
+		{"cnf as a list", claims(map[string]any{"cnf": []any{}}), CodeTokenMalformed},
+		{"an empty jkt", claims(map[string]any{"cnf": map[string]any{"jkt": ""}}), CodeTokenMalformed},
+		{"jkt as a number", claims(map[string]any{"cnf": map[string]any{"jkt": 1}}), CodeTokenMalformed},
+		{"jkt of another length", claims(map[string]any{"cnf": map[string]any{"jkt": b64(make([]byte, 31))}}), CodeTokenMalformed},
 
 		{"no iss", claims(map[string]any{"iss": nil}), CodeTokenMalformed},
 		{"iss as a list", claims(map[string]any{"iss": []string{p.url}}), CodeTokenMalformed},

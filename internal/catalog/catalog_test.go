@@ -359,12 +359,13 @@ func TestDiff(t *testing.T) {
 		got = append(got, c.String())
 	}
 	want := []string{
-		`~ identity Agent::"refund-bot": owner, principal, purpose`,
+		`~ identity Agent::"refund-bot": owner "Human::\"ada\"" → "Human::\"bob\"", ` +
+			`principal "Human::\"bob\"" → (none), purpose "Refunds small orders\nwithout a human." → "Refunds everything"`,
 		`- identity Human::"bob"`,
-		`~ resource Database::"billing": attributes`,
+		`~ resource Database::"billing": attributes (none) → {"a":1}`,
 		`- task type support`,
 		`+ task type triage`,
-		`~ fact source orders: freshness`,
+		`~ fact source orders: freshness 300 → (none)`,
 		`- enforcement point Workload::"orders"`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

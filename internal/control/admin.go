@@ -168,9 +168,12 @@ func (c *Control) Apply(ctx context.Context, caller *Caller, files Configuration
 			return event.Change{}, err
 		}
 		applied = &Applied{Bundle: s.hash(), Dry: dry}
+		if refused, err := c.barred(v, s, caller, files, applied); err != nil || applied.denied() {
+			return refused, err
+		}
 		plan, err := s.plan(files)
 		if err != nil {
-			return c.faulty(v, s, caller, files, applied, err)
+			return event.Change{}, err
 		}
 		change, err := c.apply(v, s, caller, plan, approvals, applied)
 		if err != nil || applied.denied() {
@@ -212,18 +215,32 @@ func (a *Applied) activates(s *snapshot, p *plan) {
 	}
 }
 
-// faulty answers files that do not hold: with their faults for whoever could apply them, with a refusal for others.
-func (c *Control) faulty(v View, s *snapshot, caller *Caller, files Configuration, applied *Applied, faults error) (event.Change, error) {
-	if caller == nil {
-		return event.Change{}, faults
+// rawDigest names files as they came.
+func rawDigest(files map[string][]byte) string {
+	hash := sha256.New()
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(hash, "%d %s %d ", len(path), path, len(files[path]))
+		hash.Write(files[path])
 	}
-	for prefix, name := range map[string]string{"catalog/": access.ActApplyCatalog, "policy/": access.ActActivatePolicy} {
-		part := files.part(prefix)
-		if len(part) == 0 {
+	return "sha256:" + hex.EncodeToString(hash.Sum(nil))
+}
+
+// barred refuses, and records it, whoever may not apply what the files hold at all. It comes before the files are read:
+// reading them costs, and their faults tell what the catalog holds.
+func (c *Control) barred(v View, s *snapshot, caller *Caller, files Configuration, applied *Applied) (event.Change, error) {
+	if caller == nil {
+		return event.Change{}, nil
+	}
+	for _, half := range []struct{ prefix, act string }{{"catalog/", access.ActApplyCatalog}, {"policy/", access.ActActivatePolicy}} {
+		part := files.part(half.prefix)
+		digest := rawDigest(part)
+		if half.act == access.ActActivatePolicy {
+			digest = digestOf(string(policy.Archive(part)))
+		}
+		if len(part) == 0 || half.act == access.ActActivatePolicy && digest == s.hash() {
 			continue
 		}
-		digest := sha256.Sum256(policy.Archive(part))
-		answer, change, err := c.act(v, s, *caller, act{name: name, resource: access.Installation(), digest: "sha256:" + hex.EncodeToString(digest[:])})
+		answer, change, err := c.act(v, s, *caller, act{name: half.act, resource: access.Installation(), digest: digest})
 		if err != nil {
 			return event.Change{}, err
 		}
@@ -232,7 +249,7 @@ func (c *Control) faulty(v View, s *snapshot, caller *Caller, files Configuratio
 			return change, nil
 		}
 	}
-	return event.Change{}, faults
+	return event.Change{}, nil
 }
 
 // plan is a configuration that holds as a whole, and what it changes.
@@ -445,13 +462,13 @@ func (s *snapshot) factDrafts(v View, caller Caller, observedAt time.Time, told 
 			continue
 		}
 		seen[ref] = true
-		known, err := v.Fact(ref)
-		if err == nil && observedAt.Before(known.ObservedAt) {
-			fault(StaleFact, invalid(StaleFact, "%s: something newer is known, observed at %s", ref, known.ObservedAt.Format(time.RFC3339)))
-			continue
-		}
-		if err := ignoreNotFound(err); err != nil {
+		known, err := v.LastTold(ref)
+		if err != nil {
 			return nil, err
+		}
+		if observedAt.Before(known) {
+			fault(StaleFact, invalid(StaleFact, "%s: something newer is known, observed at %s", ref, known.Format(time.RFC3339)))
+			continue
 		}
 		if !t.Gone {
 			if err := s.checkFact(t.Entity); err != nil {
@@ -483,6 +500,14 @@ func (s *snapshot) factDrafts(v View, caller Caller, observedAt time.Time, told 
 
 // checkFact checks what was told of an entity together with what the catalog says of its collection.
 func (s *snapshot) checkFact(told access.Entity) error {
+	var attributes map[string]json.RawMessage
+	if len(told.Attributes) > 0 && json.Unmarshal(told.Attributes, &attributes) == nil {
+		for _, name := range []string{"owner", "sensitivity", "environment", "labels"} {
+			if _, ok := attributes[name]; ok {
+				return invalid(InvalidArgument, "%s: %s is for the catalog to say, not for a fact source", told.ID, name)
+			}
+		}
+	}
 	if member, ok := s.describe(told.ID); ok {
 		whole, err := policy.Overlay(told, member)
 		if err != nil {

@@ -37,32 +37,58 @@ type Card struct {
 
 // Approvals lists the questions that the caller may answer, oldest first.
 func (c *Control) Approvals(ctx context.Context, caller Caller) ([]Card, error) {
-	const most = 500
+	const most, mostCards = 5000, 100
 	var cards []Card
 	err := c.ledger.Read(ctx, func(v View) error {
 		s, err := c.snapshot(v)
 		if err != nil {
 			return err
 		}
+		if caller.Identity.Type != access.TypeHuman || !s.IsActive(caller.Identity) {
+			return nil // nobody asks them anything
+		}
 		pending, err := v.PendingApprovals(most)
 		if err != nil {
 			return err
 		}
 		for i := range pending {
-			if pending[i].Usable(v.Now()) != access.CodeApprovalRequired {
+			in, err := v.Input(pending[i].Decided)
+			if errors.Is(err, access.ErrNotFound) {
+				continue // erased: nobody can judge it any more
+			}
+			if err != nil {
+				return err
+			}
+			may, err := c.mayAnswer(v, s, caller, in, &pending[i])
+			if err != nil {
+				return err
+			}
+			if !may || pending[i].Usable(v.Now()) != access.CodeApprovalRequired {
 				continue
 			}
 			card, err := c.card(v, s, caller, pending[i])
 			if err != nil {
 				return err
 			}
-			if card.MayAnswer {
-				cards = append(cards, *card)
+			if cards = append(cards, *card); len(cards) == mostCards {
+				return nil
 			}
 		}
 		return nil
 	})
 	return cards, err
+}
+
+// mayAnswer reports whether the caller is eligible, without explaining the question.
+func (c *Control) mayAnswer(v View, s *snapshot, caller Caller, in *access.Input, a *access.Approval) (bool, error) {
+	if caller.Identity.Type != access.TypeHuman || !s.IsActive(caller.Identity) {
+		return false, nil
+	}
+	made, err := v.DecisionEvent(a.Decided)
+	if err != nil {
+		return false, err
+	}
+	return a.MayAnswer(caller.Identity, in, s.apart(s.asker(made.Caller, caller))), nil
 }
 
 func (c *Control) card(v View, s *snapshot, caller Caller, approval access.Approval) (*Card, error) {
@@ -93,14 +119,8 @@ func (c *Control) card(v View, s *snapshot, caller Caller, approval access.Appro
 	if card.Purpose, err = purposeOf(v, &card.Task); err != nil {
 		return nil, err
 	}
-	if caller.Identity.Type == access.TypeHuman && s.IsActive(caller.Identity) {
-		made, err := v.DecisionEvent(approval.Decided)
-		if err != nil {
-			return nil, err
-		}
-		card.MayAnswer = approval.MayAnswer(caller.Identity, in, s.apart(s.asker(made.Caller, caller)))
-	}
-	return card, nil
+	card.MayAnswer, err = c.mayAnswer(v, s, caller, in, &approval)
+	return card, err
 }
 
 // ReadApproval reads a question, for its subject, those who may answer it, and whoever may read about the subject. With a

@@ -52,6 +52,7 @@ type View interface {
 	LapsedApprovals(now time.Time, limit int) ([]access.Approval, error)
 
 	Fact(ref access.Ref) (access.Fact, error)
+	LastTold(ref access.Ref) (time.Time, error)
 	Usage(subject access.Ref, counter string, from int64) (int64, error)
 	Touched(subject access.Ref, since time.Time) ([]string, error)
 	Precedent(subject, action access.Ref, resourceType, taskType string) (access.Precedent, error)

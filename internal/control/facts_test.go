@@ -68,7 +68,13 @@ func TestI7_FactsComeFromTheirSourceFreshAndWhole(t *testing.T) {
 
 func TestI7_WhoOwnsAResourceIsNotForTheFactSourceToSay(t *testing.T) {
 	w := newWorld(t)
-	check(t, fails(w.PushFacts(t.Context(), orders, w.now, []control.Told{order("o-1", `{"status":"delivered","total":120,"owner":"bob","sensitivity":"low"}`)})))
+	for _, attribute := range []string{`"owner":"bob"`, `"sensitivity":"low"`, `"environment":"test"`, `"labels":[]`} {
+		_, err := w.PushFacts(t.Context(), orders, w.now, []control.Told{order("o-1", `{"status":"delivered","total":120,`+attribute+`}`)})
+		if kind(t, err) != control.InvalidArgument {
+			t.Errorf("%s: %v", attribute, err)
+		}
+	}
+	w.tell("o-1", "delivered", 120)
 	answer := w.ask(w.open(support, "support"), 1)
 	view := must[*control.DecisionView](t)(w.ReadDecision(t.Context(), sam, answer.ID))
 	if view.Full == nil || view.Request == nil {
@@ -527,4 +533,23 @@ func TestEveryRefusalSaysWhatToDoNext(t *testing.T) {
 		}
 		seen[next] = c
 	}
+}
+
+func TestI7_NothingOlderBringsBackWhatIsGone(t *testing.T) {
+	w := newWorld(t)
+	w.tell("o-1", "delivered", 120)
+	check(t, fails(w.PushFacts(t.Context(), orders, w.now.Add(time.Second), []control.Told{{Entity: access.Entity{ID: order1}, Gone: true}})))
+	w.now = w.now.Add(2 * time.Second)
+	_, err := w.PushFacts(t.Context(), orders, w.now.Add(-2*time.Second), []control.Told{order("o-1", `{"status":"delivered","total":120}`)})
+	if kind(t, err) != control.StaleFact {
+		t.Errorf("an older fact brought it back: %v", err)
+	}
+	task := w.open(support, "support")
+	_, err = w.Request(t.Context(), support, control.Ask{Task: task, Action: access.MustRef(`Action::"read_order"`), Resource: order1})
+	if kind(t, err) != control.UnknownResource {
+		t.Errorf("what is gone can be asked for: %v", err)
+	}
+	w.tell("o-1", "delivered", 120)
+	w.ask(task, 1)
+	w.sound()
 }

@@ -19,7 +19,7 @@ func ignoreNotFound(err error) error {
 
 // recall reads the answer to a call that was made before; result is the decision's id, and the grant's if it was
 // issued again.
-func (c *Control) recall(v View, result string) (*Answer, error) {
+func (c *Control) recall(v View, caller Caller, result string) (*Answer, error) {
 	id, grantID, reissued := strings.Cut(result, " ")
 	if !reissued {
 		grantID = id
@@ -31,6 +31,9 @@ func (c *Control) recall(v View, result string) (*Answer, error) {
 	made, err := v.DecisionEvent(index)
 	if err != nil {
 		return nil, err
+	}
+	if made.Caller != v.Pseudonym(caller.Identity) {
+		return nil, invalid(NotYours, "this idempotency key stands for a call of somebody else")
 	}
 	answer := &Answer{
 		ID: id, Evidence: index, Repeated: true,
@@ -203,8 +206,7 @@ func (c *Control) ReportAction(ctx context.Context, caller Caller, id string, do
 		var above []event.Draft
 		report := &event.ActionReported{Grant: id, Source: event.Reported, By: v.Pseudonym(caller.Identity), Status: done.Status}
 		if grant.Subject != caller.Identity {
-			point, ok := s.index.EnforcementPoint(caller.Identity)
-			if !ok || !s.IsActive(caller.Identity) || !s.index.Covers(point.Subjects, grant.Subject) {
+			if !s.maySpeakFor(caller, grant.Subject) {
 				return event.Change{}, invalid(NotYours, "there is no grant %q of this identity", id)
 			}
 			report.Source, report.Uses = event.Observed, 1

@@ -26,6 +26,7 @@ const (
 	defaultBurst    = 400
 	defaultEvidence = 256 << 20
 	defaultOpen     = 100
+	callsPerRequest = 4             // how many calls of any kind are allowed for each request
 	limiterIdle     = 2 * time.Hour // after which a full bucket is the same as none
 )
 
@@ -38,6 +39,7 @@ type limiter struct {
 }
 
 type buckets struct {
+	calls    *rate.Limiter // of any kind, also those that only read
 	requests *rate.Limiter
 	bytes    *rate.Limiter
 	used     time.Time
@@ -156,6 +158,7 @@ func (l *limiter) of(identity access.Ref, now time.Time) *buckets {
 	if b == nil {
 		perSecond := float64(l.limits.EvidencePerHour) / time.Hour.Seconds()
 		b = &buckets{
+			calls:    rate.NewLimiter(rate.Limit(callsPerRequest*l.limits.RequestsPerSecond), callsPerRequest*l.limits.Burst),
 			requests: rate.NewLimiter(rate.Limit(l.limits.RequestsPerSecond), l.limits.Burst),
 			bytes:    rate.NewLimiter(rate.Limit(perSecond), int(l.limits.EvidencePerHour)),
 		}

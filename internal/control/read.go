@@ -13,7 +13,8 @@ import (
 
 func slot(i int) string { return strconv.Itoa(i) }
 
-// Identify finds who a verified token belongs to. Refusals: identity_unknown.
+// Identify finds who a verified token belongs to. Every call comes by here, so this is where calls of any kind are
+// limited. Refusals: identity_unknown, limit_exceeded.
 func (c *Control) Identify(ctx context.Context, issuer, subject string, claims map[string]any) (access.Ref, error) {
 	var id access.Ref
 	err := c.ledger.Read(ctx, func(v View) error {
@@ -26,6 +27,9 @@ func (c *Control) Identify(ctx context.Context, issuer, subject string, claims m
 			return &Refusal{Code: access.CodeIdentityUnknown}
 		}
 		id = identity.ID
+		if !c.limits.of(id, v.Now()).calls.AllowN(v.Now(), 1) {
+			return &Refusal{Code: access.CodeLimitExceeded, Detail: "too many calls of this identity"}
+		}
 		return nil
 	})
 	return id, err

@@ -146,11 +146,8 @@ func (s *snapshot) request(caller Caller, ask Ask) (access.Request, error) {
 		Subject: ask.Subject, Action: ask.Action, Resource: ask.Resource, Args: ask.Args,
 		TTL: ask.TTL, Mode: ask.Mode, Task: ask.Task, Parent: ask.Parent,
 	}
-	if ask.Subject != caller.Identity {
-		point, ok := s.index.EnforcementPoint(caller.Identity)
-		if !ok || !s.IsActive(caller.Identity) || !s.index.Covers(point.Subjects, ask.Subject) {
-			return r, invalid(NotEnforcementPoint, "only a registered enforcement point may ask for another subject, and only for those declared for it")
-		}
+	if !s.maySpeakFor(caller, ask.Subject) {
+		return r, invalid(NotEnforcementPoint, "only a registered enforcement point may ask for another subject, and only for those declared for it")
 	}
 	if identity, ok := s.index.Identity(ask.Subject); ok {
 		r.Principal = identity.Principal
@@ -419,7 +416,8 @@ func remember(v View, caller Caller, key *Idempotency, result string) *event.Rem
 }
 
 // repeat answers a call that was made before. A credential is kept nowhere, so a live grant gets a new one under a new
-// id, and the former is retired: whoever intercepted the first answer has nothing.
+// id, and the former is retired: whoever intercepted the first answer has nothing at Writ, and at a target that verifies
+// offline only until the grant's end, which stays the same.
 func (c *Control) repeat(v View, s *snapshot, caller Caller, key *Idempotency) (*Answer, event.Change, error) {
 	if key == nil {
 		return nil, event.Change{}, nil
@@ -434,12 +432,15 @@ func (c *Control) repeat(v View, s *snapshot, caller Caller, key *Idempotency) (
 	if subtle.ConstantTimeCompare(known.Digest, key.Digest[:]) != 1 {
 		return nil, event.Change{}, invalid(IdempotencyKeyReused, "this idempotency key stands for another call: use a new key for a new call")
 	}
-	answer, err := c.recall(v, known.Result)
+	answer, err := c.recall(v, caller, known.Result)
 	if err != nil {
 		return nil, event.Change{}, err
 	}
-	if answer.Grant == nil || answer.Grant.Status != access.GrantActive {
+	if answer.Grant == nil || answer.Grant.Status != access.GrantActive || !s.maySpeakFor(caller, answer.Grant.Subject) {
 		return answer, event.Change{}, nil
+	}
+	if answer.Grant.MaxUses > 0 {
+		return answer, event.Change{}, nil // a second credential would be a second set of uses at a target that counts by token
 	}
 	in, err := c.standingOf(v, s, answer.Grant)
 	if err != nil {
@@ -453,7 +454,9 @@ func (c *Control) repeat(v View, s *snapshot, caller Caller, key *Idempotency) (
 			return nil, event.Change{}, err
 		}
 		return answer, event.Change{
-			Drafts:   []event.Draft{{Task: answer.Grant.Task, Event: &event.GrantReissued{ID: answer.Grant.ID, Replaces: former, Credential: credential}}},
+			Drafts: []event.Draft{{Task: answer.Grant.Task, Event: &event.GrantReissued{
+				ID: answer.Grant.ID, Replaces: former, By: v.Pseudonym(caller.Identity), Credential: credential,
+			}}},
 			Remember: remember(v, caller, key, answer.ID+" "+answer.Grant.ID),
 		}, nil
 	}

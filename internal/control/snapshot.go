@@ -144,6 +144,16 @@ func (s *snapshot) asker(name event.Pseudonym, answering Caller) access.Ref {
 	return access.Ref{}
 }
 
+// maySpeakFor reports whether the caller may ask and report for a subject: for itself, or as an active enforcement point
+// for those declared for it.
+func (s *snapshot) maySpeakFor(caller Caller, subject access.Ref) bool {
+	if subject == caller.Identity {
+		return true
+	}
+	point, ok := s.index.EnforcementPoint(caller.Identity)
+	return ok && s.IsActive(caller.Identity) && s.index.Covers(point.Subjects, subject)
+}
+
 // Humans, Identity, OwnerOf and IsActive make the snapshot an access.People.
 
 func (s *snapshot) Humans(team string) []access.Ref { return s.index.Humans(team) }

@@ -21,7 +21,7 @@ type Options struct {
 	Out    io.Writer
 	In     io.Reader
 	Style  Style
-	Listen string // loopback address
+	Listen string // loopback address; empty: any free port
 	Folder string // where everything is kept; empty: a temporary folder that is removed at the end
 	// Auto has the invented people answer by themselves, and ends when the scenario does.
 	Auto bool

@@ -95,7 +95,7 @@ func (p *play) routine() error {
 		return err
 	}
 	p.good("allowed by policy %s until %s", account.Policies[0].ID, outcome.Grant.ExpiresAt.Local().Format("15:04:05"))
-	p.note("a token for this refund with these arguments, signed after its evidence was on disk (entry %d); Writ keeps only its fingerprint", outcome.Evidence.Index)
+	p.note("a token for this refund with these arguments, released when its evidence was on disk (entry %d), not before; Writ keeps only its fingerprint", outcome.Evidence.Index)
 	if _, err := p.support.ReportAction(p.ctx, outcome.Grant.ID, client.Action{Status: "succeeded"}); err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (p *play) person() error {
 	}
 	p.asks("%s", card.Account.Requires[0].Because)
 	p.note("policy %s wants %s; risk %d", card.Account.Requires[0].Policy, card.Account.Requires[0].Form, card.Account.Risk.Score)
-	p.does("dana", "stands in at payments but owns the agent, and tries to approve for it")
+	p.does("dana", "owns the agent but is not in payments, and tries to approve")
 	var problem *client.Problem
 	if _, err := p.dana.AnswerApproval(p.ctx, id, client.Reply{Approve: true}); !errors.As(err, &problem) {
 		return notSo("the owner of the agent could approve for it")

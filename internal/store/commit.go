@@ -288,6 +288,9 @@ func (tx *transaction) record(op *operation) (result, error) {
 	if !op.urgent && !tx.store.reserve.kept.Load() {
 		return result{err: fmt.Errorf("%w: the disk is full, only revoking works", access.ErrUnavailable)}, nil
 	}
+	if behind := tx.store.clockBehind(); !op.urgent && behind > maxClockBehind {
+		return result{err: fmt.Errorf("%w: the clock is %s behind the log: correct it", access.ErrUnavailable, behind.Round(time.Second))}, nil
+	}
 	if op.beat != nil {
 		return result{receipt: event.Receipt{Time: tx.now}}, tx.note(op.beat)
 	}

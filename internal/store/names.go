@@ -21,6 +21,8 @@ func newNames(key *event.Pseudonymizer) *names {
 	return &names{key: key, known: map[event.Pseudonym]access.Ref{}}
 }
 
+func (n *names) fingerprint() string { return n.key.Fingerprint() }
+
 func (n *names) of(ref access.Ref) event.Pseudonym { return n.key.Of(ref) }
 
 // learn remembers who a pseudonym stands for; only what the catalog of a version declares is learnt, and one that was

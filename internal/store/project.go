@@ -118,20 +118,22 @@ func (p *projection) identity(identity event.Pseudonym, status access.Status) er
 
 func (p *projection) facts(e *event.FactsReported) error {
 	for i, entity := range e.Entities {
-		err := p.exec(`INSERT INTO facts (entity, source, observed_at, slot, version) VALUES ($1, $2, $3, $4, $5)
-			ON CONFLICT (entity) DO UPDATE SET source = excluded.source, observed_at = excluded.observed_at,
-			slot = excluded.slot, version = excluded.version`,
-			string(entity), e.Source, micros(e.ObservedAt), strconv.Itoa(i), p.index)
-		if err != nil {
+		if err := p.fact(entity, e, strconv.Itoa(i)); err != nil {
 			return err
 		}
 	}
-	for _, entity := range e.Gone {
-		if err := p.exec(`DELETE FROM facts WHERE entity = $1`, string(entity)); err != nil {
+	for _, entity := range e.Gone { // the row stays, without a value, so that nothing older brings the entity back
+		if err := p.fact(entity, e, ""); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (p *projection) fact(entity event.Pseudonym, e *event.FactsReported, slot string) error {
+	return p.exec(`INSERT INTO facts (entity, source, observed_at, slot, version) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (entity) DO UPDATE SET source = excluded.source, observed_at = excluded.observed_at,
+		slot = excluded.slot, version = excluded.version`, string(entity), e.Source, micros(e.ObservedAt), slot, p.index)
 }
 
 func (p *projection) decision(e *event.DecisionMade) error {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"net/url"
+	"os"
 	"strconv"
 	"sync"
 
@@ -18,6 +19,14 @@ func (s *Store) connect(ctx context.Context) (err error) {
 	pragmas := []string{"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(2000)", "wal_autocheckpoint(4000)"}
 	if s.opts.MaxPages > 0 {
 		pragmas = append(pragmas, "max_page_count("+strconv.FormatInt(s.opts.MaxPages, 10)+")")
+	}
+	// SQLite gives its other files the mode of this one; it holds purposes and arguments.
+	file, err := os.OpenFile(s.opts.Path, os.O_CREATE|os.O_RDONLY, 0o600)
+	if err == nil {
+		err = file.Close()
+	}
+	if err != nil {
+		return unavailable(err)
 	}
 	if s.db, err = openSQLite(s.opts.Path, "rwc", pragmas); err != nil {
 		return err

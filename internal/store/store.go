@@ -167,7 +167,7 @@ func (s *Store) load(ctx context.Context) error {
 		return nil
 	}
 	first := &operation{ctx: ctx, done: make(chan result, 1), urgent: true, change: event.Change{Drafts: []event.Draft{{
-		Event: &event.Installed{Origin: s.opts.Signer.Origin(), Engine: s.opts.Engine},
+		Event: &event.Installed{Origin: s.opts.Signer.Origin(), Engine: s.opts.Engine, Pseudonyms: s.names.fingerprint()},
 	}}}}
 	s.commit([]*operation{first})
 	return (<-first.done).err
@@ -278,6 +278,15 @@ func (s *Store) Now() time.Time {
 			return fromMicros(now)
 		}
 	}
+}
+
+// maxClockBehind is how far the clock may be behind the log before nothing is granted: what expires by the log's time
+// would be valid for so much longer by everybody else's.
+const maxClockBehind = 5 * time.Second
+
+// clockBehind is how far the clock is behind the head of the log.
+func (s *Store) clockBehind() time.Duration {
+	return s.head.Load().time.Sub(s.opts.Now())
 }
 
 // Pseudonym is the name under which an entity appears in evidence.

@@ -340,12 +340,32 @@ func (v *verification) project(index int64, body []byte) error {
 		return nil
 	}
 	v.last = entry.Time
-	if activated, ok := e.(*event.PolicyActivated); ok {
-		v.bundles[activated.Bundle] = true
+	switch e := e.(type) {
+	case *event.PolicyActivated:
+		v.bundles[e.Bundle] = true
+	case *event.Installed:
+		if err := v.checkKey(e); err != nil {
+			return err
+		}
 	}
 	p := projection{ctx: v.ctx, on: v.rebuilt, index: index, at: entry.Time, task: entry.Task}
 	if err := p.project(e); err != nil {
 		v.find("entries", entry.ID, "inconsistent", "it cannot follow on what came before: %v", err)
+	}
+	return nil
+}
+
+// checkKey compares the key that pseudonyms are made with with the one that the log began with.
+func (v *verification) checkKey(installed *event.Installed) error {
+	var key []byte
+	err := v.stored.row(v.ctx, `SELECT value FROM settings WHERE name = $1`, []any{settingPseudonymKey}, &key)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		v.find("settings", settingPseudonymKey, "deleted", "the key that pseudonyms are made with is gone")
+	case err != nil:
+		return err
+	case event.NewPseudonymizer(key).Fingerprint() != installed.Pseudonyms:
+		v.find("settings", settingPseudonymKey, "changed", "this is not the key that the log began with")
 	}
 	return nil
 }

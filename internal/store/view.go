@@ -167,6 +167,15 @@ func (v *View) BundleContent(hash string) ([]byte, error) {
 	return content, err
 }
 
+// LastTold is when the newest was observed that a source told of an entity, also that it is gone; zero if nothing was told.
+func (v *View) LastTold(ref access.Ref) (time.Time, error) {
+	at, err := v.number(`SELECT observed_at FROM facts WHERE entity = $1`, string(v.store.names.of(ref)))
+	if err != nil || at == absent {
+		return time.Time{}, err
+	}
+	return fromMicros(at), nil
+}
+
 // Fact is what a source told of an entity, and when; access.ErrNotFound if nothing is known, or its value was erased.
 func (v *View) Fact(ref access.Ref) (access.Fact, error) {
 	const from = ` FROM facts JOIN disclosures ON disclosures.idx = facts.version AND disclosures.slot = facts.slot WHERE facts.entity = $1`

@@ -37,8 +37,9 @@ const (
 
 // Installed is the first entry of a log.
 type Installed struct {
-	Origin string `json:"origin"`
-	Engine string `json:"engine"`
+	Origin     string `json:"origin"`
+	Engine     string `json:"engine"`
+	Pseudonyms string `json:"pseudonyms"` // fingerprint of the key that pseudonyms are made with
 }
 
 // CatalogChanged records one object of the catalog added, changed or removed. Value: document.
@@ -220,6 +221,7 @@ type GrantEnded struct {
 type GrantReissued struct {
 	ID         string          `json:"id"`
 	Replaces   string          `json:"replaces"`
+	By         Pseudonym       `json:"by"`
 	Credential *CredentialMade `json:"credential,omitempty"`
 }
 

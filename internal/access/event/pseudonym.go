@@ -14,6 +14,13 @@ type Pseudonymizer struct{ key []byte }
 // NewPseudonymizer takes the installation's key, 32 bytes.
 func NewPseudonymizer(key []byte) *Pseudonymizer { return &Pseudonymizer{key: key} }
 
+// Fingerprint names the key without telling it.
+func (p *Pseudonymizer) Fingerprint() string {
+	mac := hmac.New(sha256.New, p.key)
+	mac.Write([]byte("fingerprint"))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
 // Of is the pseudonym of an entity: "p_" and 128 bits of HMAC-SHA-256 over the Ref's text. The zero Ref has none.
 func (p *Pseudonymizer) Of(ref access.Ref) Pseudonym {
 	if ref.IsZero() {
