@@ -420,7 +420,7 @@ func conformTimes(t *testing.T, f *fixture) {
 			t.Errorf("%s came back as %s", at, got)
 		}
 	}
-	f.now = f.now.Add(-time.Hour) // a clock that is set back
+	f.now = f.now.Add(-2 * time.Second) // a clock that is set back
 	before := must[[]byte](t)(f.Entry(t.Context(), f.Size()-1))
 	f.record(statusOf("p_x", access.Active))
 	after := must[[]byte](t)(f.Entry(t.Context(), f.Size()-1))
@@ -588,7 +588,7 @@ func conformReopen(t *testing.T, f *fixture) {
 	f.history()
 	size, checkpoint, name := f.Size(), string(f.Checkpoint()), f.Pseudonym(bot)
 	task := must[access.Task](t)(f.view().Task("t2"))
-	f.now = f.now.Add(-time.Hour)
+	f.now = f.now.Add(-2 * time.Second)
 	last := must[[]byte](t)(f.Entry(t.Context(), size-1))
 	f.reopen()
 	same(t, "size", f.Size(), size)

@@ -435,3 +435,45 @@ func killAChild(t *testing.T, path, public, secret string, acknowledged map[stri
 		t.Error("the child ended by itself")
 	}
 }
+
+// What expires by the log's time would be valid for so much longer by everybody else's clock.
+func TestI4_AClockFarBehindTheLogGrantsNothing(t *testing.T) {
+	f := open(t)
+	f.history()
+	f.now = f.now.Add(-time.Hour)
+	if _, err := f.Update(t.Context(), only(statusOf("p_x", access.Active))); !errors.Is(err, access.ErrUnavailable) {
+		t.Errorf("a change was recorded: %v", err)
+	}
+	if _, err := f.Revoke(t.Context(), only(statusOf("p_x", access.Suspended))); err != nil {
+		t.Errorf("revoking does not work: %v", err)
+	}
+	f.now = f.now.Add(time.Hour)
+	if _, err := f.Update(t.Context(), only(statusOf("p_x", access.Active))); err != nil {
+		t.Errorf("the clock is right again: %v", err)
+	}
+}
+
+func only(drafts ...event.Draft) func(*View) (event.Change, error) {
+	return func(*View) (event.Change, error) { return event.Change{Drafts: drafts}, nil }
+}
+
+func TestVerifyFindsAnotherPseudonymKey(t *testing.T) {
+	f := open(t)
+	f.history()
+	if _, err := f.conn.ExecContext(t.Context(), `UPDATE settings SET value = $1 WHERE name = $2`, make([]byte, 32), settingPseudonymKey); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.verify(); len(got.Findings) != 1 || got.Findings[0].Table != "settings" {
+		t.Errorf("found %v", got.Findings)
+	}
+}
+
+func TestTheDatabaseIsForItsOwnerOnly(t *testing.T) {
+	f := open(t)
+	for _, path := range []string{f.path, f.path + "-wal"} {
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
+}

@@ -344,6 +344,9 @@ func (v *verification) project(index int64, body []byte) error {
 	case *event.PolicyActivated:
 		v.bundles[e.Bundle] = true
 	case *event.Installed:
+		if index > 0 {
+			break
+		}
 		if err := v.checkKey(e); err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ func everyEvent() map[string]struct {
 		event Event
 		text  string
 	}{
-		"writ.installed":         {&Installed{Origin: "o", Engine: "1"}, `{"origin":"o","engine":"1"}`},
+		"writ.installed":         {&Installed{Origin: "o", Engine: "1", Pseudonyms: "f"}, `{"origin":"o","engine":"1","pseudonyms":"f"}`},
 		"writ.catalog.changed":   {&CatalogChanged{Kind: KindIdentity, Object: "p_1", Op: OpAdded, By: by}, `{"kind":"identity","object":"p_1","op":"added","by":{"kind":"decision","decision":"d"}}`},
 		"writ.policy.activated":  {&PolicyActivated{Bundle: "b", By: By{Kind: ByStartup}}, `{"bundle":"b","by":{"kind":"startup"}}`},
 		"writ.facts.reported":    {&FactsReported{Source: "s", By: "p_1", ObservedAt: at, Entities: []Pseudonym{"p_2"}, Gone: []Pseudonym{"p_3"}}, `{"source":"s","by":"p_1","observed_at":"2026-11-23T12:00:00Z","entities":["p_2"],"gone":["p_3"]}`},
@@ -35,7 +35,7 @@ func everyEvent() map[string]struct {
 		"writ.task.changed":      {&TaskChanged{ID: "t", Status: access.TaskEnded, Reason: access.EndRevoked, By: By{Kind: BySelf, Identity: "p_1"}}, `{"id":"t","status":"ended","reason":"revoked","by":{"kind":"self","identity":"p_1"}}`},
 		"writ.task.sealed":       {&TaskSealed{ID: "t", Count: 7, Grants: 2, EndedAt: at, GoneAt: at, Proof: "expired"}, `{"id":"t","count":7,"grants":2,"ended_at":"2026-11-23T12:00:00Z","gone_at":"2026-11-23T12:00:00Z","proof":"expired"}`},
 		"writ.grant.ended":       {&GrantEnded{ID: "g", Reason: access.EndUsedUp, By: By{Kind: ByClock}}, `{"id":"g","reason":"used_up","by":{"kind":"clock"}}`},
-		"writ.grant.reissued":    {&GrantReissued{ID: "g2", Replaces: "g", Credential: &CredentialMade{Connector: "jwt", Fingerprint: "f", Target: "t", ExpiresAt: at, BoundTo: "k"}}, `{"id":"g2","replaces":"g","credential":{"connector":"jwt","fingerprint":"f","target":"t","expires_at":"2026-11-23T12:00:00Z","bound_to":"k"}}`},
+		"writ.grant.reissued":    {&GrantReissued{ID: "g2", Replaces: "g", By: "p", Credential: &CredentialMade{Connector: "jwt", Fingerprint: "f", Target: "t", ExpiresAt: at, BoundTo: "k"}}, `{"id":"g2","replaces":"g","by":"p","credential":{"connector":"jwt","fingerprint":"f","target":"t","expires_at":"2026-11-23T12:00:00Z","bound_to":"k"}}`},
 		"writ.action.reported":   {&ActionReported{Grant: "g", Source: Observed, By: "p_1", Status: "succeeded", Uses: 1}, `{"grant":"g","source":"observed","by":"p_1","status":"succeeded","uses":1}`},
 		"writ.identity.changed":  {&IdentityChanged{Identity: "p_1", Status: access.Suspended, By: by}, `{"identity":"p_1","status":"suspended","by":{"kind":"decision","decision":"d"}}`},
 		"writ.value.erased":      {&ValueErased{Index: 9, Slots: []string{SlotInput}, By: by}, `{"index":9,"slots":["input"],"by":{"kind":"decision","decision":"d"}}`},
