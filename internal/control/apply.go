@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -61,6 +62,9 @@ func (c *Control) Apply(ctx context.Context, caller *Caller, files Configuration
 		plan, err := s.plan(files)
 		if err != nil {
 			return event.Change{}, err
+		}
+		if caller != nil && plan.locksOut(s, caller.Identity) {
+			return event.Change{}, invalid(InvalidConfiguration, "this catalog would no longer know you, %s, by the token that you are using: keep one of its matches, and drop it as somebody else", caller.Identity)
 		}
 		change, err := c.apply(v, s, caller, plan, approvals, applied)
 		if err != nil || applied.denied() {
@@ -146,6 +150,22 @@ type plan struct {
 	bundle    *policy.Bundle
 	archive   []byte
 	newBundle bool
+}
+
+// locksOut reports whether the identity could no longer log in by any of the matches that it has now.
+func (p *plan) locksOut(s *snapshot, identity access.Ref) bool {
+	before, ok := s.index.Identity(identity)
+	if !ok {
+		return false
+	}
+	for i := range p.catalog.Identities {
+		if after := &p.catalog.Identities[i]; after.ID == identity {
+			return !slices.ContainsFunc(after.Match, func(m access.Match) bool {
+				return slices.ContainsFunc(before.Match, func(old access.Match) bool { return reflect.DeepEqual(m, old) })
+			})
+		}
+	}
+	return true
 }
 
 // catalogDigest names what the plan changes in the catalog.

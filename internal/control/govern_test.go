@@ -518,3 +518,21 @@ func TestI7_WithoutASignerNothingIsGranted(t *testing.T) {
 	}
 	w.sound()
 }
+
+func TestNobodyLocksThemselvesOut(t *testing.T) {
+	for name, change := range map[string]string{
+		"by another issuer":  "match: [{issuer: https://elsewhere.example.com, subject: sam}]",
+		"by another subject": "match: [{issuer: https://idp.example.com, subject: samuel}]",
+	} {
+		w := newWorld(t)
+		files := site(t)
+		edit(t, files, "catalog/people.yaml", "match: [{issuer: https://idp.example.com, subject: sam}]", change)
+		if _, err := w.Apply(t.Context(), &sam, files, nil, false); kind(t, err) != control.InvalidConfiguration {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := w.Apply(t.Context(), nil, files, nil, false); err != nil {
+			t.Errorf("%s, by whoever starts the process: %v", name, err)
+		}
+		w.sound()
+	}
+}
