@@ -78,6 +78,10 @@ func loadSchema(text []byte, faults *faultList) *schema {
 		faults.add(at, "%s", message)
 		return nil
 	}
+	if tooLarge(parsed.AST()) {
+		faults.add(whole, "with its common types put in, a schema has at most %d types, and its actions at most %d parents: name fewer types within types", MaxSchemaTypes, MaxActionParents)
+		return nil
+	}
 	full, err := parsed.Resolve()
 	if err != nil {
 		faults.add(whole, "%v", err)
