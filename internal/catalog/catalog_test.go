@@ -444,3 +444,19 @@ func TestI9_EverythingHasAnOwner(t *testing.T) {
 		}
 	}
 }
+
+func TestAChangeShowsWhatItWasAndWhatItBecomes(t *testing.T) {
+	long := strings.Repeat("x", 200)
+	for want, c := range map[string]catalog.Change{
+		`~ team a: owner "o" → "p"`: {Old: json.RawMessage(`{"owner":"o"}`), New: json.RawMessage(`{"owner":"p"}`), Fields: []string{"owner"}},
+		`~ team a: owner (none) → "` + long[:79] + `…`: {
+			Old: json.RawMessage(`{}`), New: json.RawMessage(`{"owner":"` + long + `"}`), Fields: []string{"owner"},
+		},
+		`~ team a: owner`: {Old: json.RawMessage(`?`), New: json.RawMessage(`{}`), Fields: []string{"owner"}},
+	} {
+		c.Kind, c.Name, c.Op = catalog.KindTeam, "a", catalog.Changed
+		if got := c.String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
