@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"regexp"
 	"strings"
@@ -149,7 +150,10 @@ func (s *server) reportAction(c *call) (*reply, error) {
 	return doneOf(answer)
 }
 
-func (s *server) revokeGrant(c *call) (*reply, error) {
+func (s *server) revokeGrant(c *call) (*reply, error) { return revoke(c, s.Control.RevokeGrant) }
+
+// revoke is what ending a grant and ending a task have in common.
+func revoke(c *call, end func(context.Context, control.Caller, string, control.Grounds) (*control.Answer, error)) (*reply, error) {
 	id, err := c.id()
 	if err != nil {
 		return nil, err
@@ -161,7 +165,7 @@ func (s *server) revokeGrant(c *call) (*reply, error) {
 	if err := checkReason(body.Reason); err != nil {
 		return nil, err
 	}
-	answer, err := s.Control.RevokeGrant(c.Context(), c.caller, id, control.Grounds{Reason: body.Reason, Approval: body.Approval})
+	answer, err := end(c.Context(), c.caller, id, control.Grounds{Reason: body.Reason, Approval: body.Approval})
 	if err != nil {
 		return nil, err
 	}

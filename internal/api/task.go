@@ -123,24 +123,7 @@ func (s *server) resumeTask(c *call) (*reply, error) {
 	return outcomeOf(answer)
 }
 
-func (s *server) revokeTask(c *call) (*reply, error) {
-	id, err := c.id()
-	if err != nil {
-		return nil, err
-	}
-	body, err := decode[client.Revocation](c)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkReason(body.Reason); err != nil {
-		return nil, err
-	}
-	answer, err := s.Control.RevokeTask(c.Context(), c.caller, id, control.Grounds{Reason: body.Reason, Approval: body.Approval})
-	if err != nil {
-		return nil, err
-	}
-	return doneOf(answer)
-}
+func (s *server) revokeTask(c *call) (*reply, error) { return revoke(c, s.Control.RevokeTask) }
 
 const maxReason = 2000 // bytes
 
