@@ -75,3 +75,26 @@ func forge(w *world, caller control.Caller, key *control.Idempotency, result str
 		}}, nil
 	}
 }
+
+func TestEveryCallCountsAlsoThoseThatOnlyRead(t *testing.T) {
+	w := newWorld(t)
+	w.Control = control.New(control.Options{
+		Ledger: ledger{w.store}, Issuer: tokens{}, Engine: "test", NewID: w.newID, Limits: control.Limits{RequestsPerSecond: 1, Burst: 2},
+	})
+	const issuer = "https://idp.example.com"
+	calls := 0
+	for ; calls < 100; calls++ {
+		if _, err := w.Identify(t.Context(), issuer, "support-bot", nil); err != nil {
+			if code(t, err) != access.CodeLimitExceeded {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	if calls == 0 || calls == 100 {
+		t.Errorf("%d calls at once", calls)
+	}
+	if _, err := w.Identify(t.Context(), issuer, "report-bot", nil); err != nil {
+		t.Errorf("another identity pays for it: %v", err)
+	}
+}

@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -172,4 +173,48 @@ func get(t *testing.T, url string) int {
 		t.Error(err)
 	}
 	return response.StatusCode
+}
+
+// TestATokenIsForExactlyItsArguments reads the credential as its target would.
+func TestATokenIsForExactlyItsArguments(t *testing.T) {
+	server := start(t)
+	_, err := as(t, server, `Workload::"order-system"`).PushFacts(t.Context(), client.Facts{Facts: []client.Fact{
+		{ID: `Order::"o-1"`, Attributes: json.RawMessage(`{"status":"delivered","total":100}`)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bot := as(t, server, `Agent::"support-bot"`)
+	opened, err := bot.OpenTask(t.Context(), client.OpenTask{Type: "support", Purpose: "a customer complains"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	digests := map[string]bool{}
+	for _, args := range []string{`{"amount":20,"reason":"late"}`, `{"amount":21,"reason":"late"}`} {
+		outcome, err := bot.Request(t.Context(), client.AccessRequest{Task: opened.Task.ID, Action: "refund", Resource: `Order::"o-1"`, Args: json.RawMessage(args)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		payload, err := base64.RawURLEncoding.DecodeString(strings.Split(outcome.Credential.Token, ".")[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var claims struct {
+			Subject string `json:"sub"`
+			ID      string `json:"jti"`
+			Details []struct {
+				Digest string `json:"args_digest"`
+			} `json:"authorization_details"`
+		}
+		if err := json.Unmarshal(payload, &claims); err != nil {
+			t.Fatal(err)
+		}
+		if claims.Subject != `Agent::"support-bot"` || claims.ID != outcome.Grant.ID || len(claims.Details) != 1 || !strings.HasPrefix(claims.Details[0].Digest, "sha256:") {
+			t.Fatalf("%s", payload)
+		}
+		digests[claims.Details[0].Digest] = true
+	}
+	if len(digests) != 2 {
+		t.Error("tokens for different arguments look the same")
+	}
 }
