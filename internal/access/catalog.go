@@ -3,7 +3,6 @@ package access
 import (
 	"encoding/json"
 	"slices"
-	"time"
 )
 
 // Catalog is everything an installation declares: who exists, what can be asked for, and who answers for it.
@@ -298,10 +297,4 @@ func (i *Identity) matches(key matchKey, claims map[string]any) bool {
 		}
 		return m.Subject != "" || len(m.Claims) > 0
 	})
-}
-
-// ReviewDue reports whether the date by which the identity is looked at again has passed.
-func (i *Identity) ReviewDue(now time.Time) bool {
-	by, err := time.Parse(time.DateOnly, i.ReviewBy)
-	return err == nil && !now.Before(by.AddDate(0, 0, 1))
 }

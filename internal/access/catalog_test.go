@@ -2,7 +2,6 @@ package access
 
 import (
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -170,24 +169,5 @@ func TestLookUps(t *testing.T) {
 		{"Order", "7"}: false, {}: false,
 	} {
 		found("Has "+ref.String(), x.Has(ref), want)
-	}
-}
-
-func TestReviewDue(t *testing.T) {
-	midnight := time.Date(2027, 6, 30, 0, 0, 0, 0, time.UTC)
-	for name, c := range map[string]struct {
-		by   string
-		now  time.Time
-		want bool
-	}{
-		"before the day":          {"2027-06-30", midnight.Add(-1), false},
-		"at the end of the day":   {"2027-06-30", midnight.Add(24*time.Hour - 1), false},
-		"when the day has passed": {"2027-06-30", midnight.Add(24 * time.Hour), true},
-		"without a date":          {"", midnight, false},
-		"with a date that is not": {"2027-06-31", midnight.AddDate(1, 0, 0), false},
-	} {
-		if got := (&Identity{ReviewBy: c.by}).ReviewDue(c.now); got != c.want {
-			t.Errorf("%s: %v", name, got)
-		}
 	}
 }

@@ -24,7 +24,6 @@ const (
 	EndHeartbeatLost EndReason = "heartbeat_lost"
 	EndReissued      EndReason = "reissued"
 	EndRedecided     EndReason = "redecided"
-	EndUsedUp        EndReason = "used_up"
 )
 
 // Task is one piece of work, the root of everything granted for it.
