@@ -165,7 +165,7 @@ func templatesIn(ctx context.Context, opened *store.Store) ([]template, error) {
 		}
 		t := template{task: entry.Task, made: *made, values: map[string]json.RawMessage{}}
 		for slot, value := range beside {
-			t.values[slot] = json.RawMessage(value.Value)
+			t.values[slot] = value.Value
 		}
 		t.made.Labels = nil // gained already
 		out = append(out, t)

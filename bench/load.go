@@ -71,7 +71,7 @@ func drive(ctx context.Context, address string, requests []prepared, p pass) (*l
 		if err != nil {
 			return nil, err
 		}
-		defer c.conn.Close()
+		defer func() { _ = c.conn.Close() }()
 		callers[i] = c
 	}
 	// An answer that is being waited for is not waited for any longer.

@@ -118,7 +118,7 @@ func bench(ctx context.Context, s settings, stdout, errs io.Writer) (err error) 
 	if r.installation, err = install(ctx, s, folder); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.installation.close()) }()
+	defer func() { err = errors.Join(err, r.close()) }()
 	if s.profile != "" {
 		return r.profile(ctx)
 	}
