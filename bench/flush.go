@@ -180,7 +180,7 @@ func flushesIn(trace string, from, to time.Time) (map[string]int, error) {
 
 func unix(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 
-// counters are the metrics of a server that count commits or flushes.
+// metrics are the counters of a server that tell of commits or flushes.
 func metrics(ctx context.Context, server *process) (map[string]float64, error) {
 	text, err := fetch(ctx, "http://"+server.address+"/metrics")
 	if err != nil {

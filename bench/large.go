@@ -25,6 +25,7 @@ import (
 
 const (
 	prefillLimit = 20 * time.Minute
+	verifyLimit  = 30 * time.Minute
 	entriesEach  = 64 // in one change
 	writers      = 4  // changes at once: they share a transaction
 )
@@ -264,6 +265,8 @@ func (r *run) compare(ctx context.Context, small, full base, connections int) (*
 
 // verify times `writ evidence verify`, and the verifier of entries by itself.
 func (r *run) verify(ctx context.Context, at base) (*verification, error) {
+	ctx, cancel := context.WithTimeout(ctx, verifyLimit)
+	defer cancel()
 	key := filepath.Join(r.site, "data", "log.pub")
 	started := time.Now()
 	said, err := exec.CommandContext(ctx, r.writ, "evidence", "verify", "--data", at.data, "--key", key, "--json").CombinedOutput()

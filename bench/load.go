@@ -27,7 +27,7 @@ type prepared struct {
 const (
 	keySize    = 32 // hexadecimal digits of an idempotency key
 	maxAnswer  = 64 << 10
-	oneRequest = 30 * time.Second // longest that an answer may take
+	grace      = 2 * time.Minute // after which a pass that does not end has failed; one over all requests has only this
 )
 
 // request writes a request as it goes over the wire.
@@ -72,6 +72,9 @@ func drive(ctx context.Context, address string, requests []prepared, p pass) (*l
 			return nil, err
 		}
 		defer func() { _ = c.conn.Close() }()
+		if err := c.conn.SetDeadline(time.Now().Add(p.duration + grace)); err != nil {
+			return nil, err
+		}
 		callers[i] = c
 	}
 	// An answer that is being waited for is not waited for any longer.
@@ -163,7 +166,7 @@ func (c *caller) walk(ctx context.Context, requests []prepared, turn func() int)
 			hex.Encode(raw[r.key:], key[:])
 		}
 		sent := time.Now()
-		status, body, err := c.exchange(raw, sent)
+		status, body, err := c.exchange(raw)
 		if err != nil {
 			return err
 		}
@@ -177,10 +180,7 @@ func (c *caller) walk(ctx context.Context, requests []prepared, turn func() int)
 }
 
 // exchange sends a request and reads the answer; the body is valid until the next call.
-func (c *caller) exchange(raw []byte, now time.Time) (status int, body []byte, err error) {
-	if err := c.conn.SetDeadline(now.Add(oneRequest)); err != nil {
-		return 0, nil, err
-	}
+func (c *caller) exchange(raw []byte) (status int, body []byte, err error) {
 	if _, err := c.conn.Write(raw); err != nil {
 		return 0, nil, err
 	}
