@@ -25,9 +25,9 @@ type prepared struct {
 }
 
 const (
-	keySize    = 32 // hexadecimal digits of an idempotency key
-	maxAnswer  = 64 << 10
-	grace      = 2 * time.Minute // after which a pass that does not end has failed; one over all requests has only this
+	keySize   = 32 // hexadecimal digits of an idempotency key
+	maxAnswer = 64 << 10
+	grace     = 2 * time.Minute // after which a pass that does not end has failed; one over all requests has only this
 )
 
 // request writes a request as it goes over the wire.
