@@ -39,13 +39,19 @@ func (r *run) measureLarge(ctx context.Context, b base) (_ *large, err error) {
 	defer func() { err = errors.Join(err, drop()) }()
 	started := time.Now()
 	out := &large{Database: b.engine}
+	before, err := r.size(full)
+	if err != nil {
+		return nil, err
+	}
 	if out.Entries, err = r.prefill(ctx, full); err != nil {
 		return nil, fmt.Errorf("fill %s: %w", b.engine, err)
 	}
 	out.Prefill = time.Since(started).Seconds()
-	if out.SizeMiB, err = folderSize(full.data); err != nil {
+	after, err := r.size(full)
+	if err != nil {
 		return nil, err
 	}
+	out.SizeMiB = after - before
 	if err := r.startTimes(ctx, b, full, out); err != nil {
 		return nil, err
 	}
@@ -191,9 +197,14 @@ func (t *template) draft(now time.Time) event.Draft {
 	return event.Draft{Task: t.task, Event: &made, Values: t.values}
 }
 
-func folderSize(folder string) (mib float64, err error) {
-	err = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || !strings.HasPrefix(entry.Name(), app.DatabaseFile) || strings.HasSuffix(path, ".reserve") {
+// size is what the files of a database take in MiB; with PostgreSQL, of all databases of the server.
+func (r *run) size(at base) (mib float64, err error) {
+	folder := at.data
+	if at.engine == postgres {
+		folder = filepath.Join(filepath.Dir(r.pg.Socket()), "data", "base")
+	}
+	err = filepath.WalkDir(folder, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || strings.HasSuffix(entry.Name(), ".reserve") {
 			return err
 		}
 		info, err := entry.Info()
@@ -269,6 +280,7 @@ func (r *run) verify(ctx context.Context, at base) (*verification, error) {
 	defer cancel()
 	key := filepath.Join(r.site, "data", "log.pub")
 	started := time.Now()
+	defer r.tell("writ evidence verify")()
 	said, err := exec.CommandContext(ctx, r.writ, "evidence", "verify", "--data", at.data, "--key", key, "--json").CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("writ evidence verify: %w\n%.2000s", err, said)
@@ -284,6 +296,23 @@ func (r *run) verify(ctx context.Context, at base) (*verification, error) {
 	out.Entries, out.Rate = verified.Entries, float64(verified.Entries)/out.Seconds
 	out.VerifierRate, err = verifierAlone(ctx, at, key)
 	return out, err
+}
+
+// tell says from time to time that something long is still going on, until it is told to stop.
+func (r *run) tell(what string) (stop func()) {
+	const often = 15 * time.Second
+	ticker, done := time.NewTicker(often), make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-ticker.C:
+				r.progress("%s is still at work", what)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { ticker.Stop(); close(done) }
 }
 
 // verifierAlone is how many entries evidence.Verifier takes in a second; reading them from the database is not timed.

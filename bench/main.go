@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -111,7 +112,10 @@ func bench(ctx context.Context, s settings, stdout, errs io.Writer) (err error) 
 		return err
 	}
 	started := time.Now()
+	var saying sync.Mutex
 	r := &run{progress: func(format string, args ...any) {
+		saying.Lock()
+		defer saying.Unlock()
 		fmt.Fprintf(errs, "%6.0f s  %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, args...))
 	}}
 	r.progress("building writ; %d identities", s.identities)
