@@ -268,9 +268,11 @@ func (r *run) compare(ctx context.Context, small, full base, connections int) (*
 	}
 	rate := func(r *repeat) float64 { return r.Warm.Rate }
 	p99 := func(r *repeat) float64 { return r.Warm.P99 }
+	used := func(r *repeat) float64 { return r.Warm.CPU + r.Warm.Postgres }
 	return &largeCell{
 		Connections: connections, Times: spreadOf(times),
 		Small: over(smalls, rate), Large: over(larges, rate), SmallP99: over(smalls, p99), LargeP99: over(larges, p99),
+		SmallCPU: over(smalls, used), LargeCPU: over(larges, used),
 	}, nil
 }
 

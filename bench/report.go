@@ -183,6 +183,8 @@ type largeCell struct {
 	Times       spread `json:"times"` // time for a request on the large log to that on the small one
 	SmallP99    spread `json:"small_p99_ms"`
 	LargeP99    spread `json:"large_p99_ms"`
+	SmallCPU    spread `json:"small_cpu_us"` // with PostgreSQL, its own too
+	LargeCPU    spread `json:"large_cpu_us"`
 }
 
 type verification struct {
@@ -287,8 +289,8 @@ func printFlushes(w io.Writer, flushes []flush) {
 func (l *large) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s with %d entries (%.0f MiB, filled in %.0f s)\n", l.Database, l.Entries, l.SizeMiB, l.Prefill)
 	for _, c := range l.Cells {
-		fmt.Fprintf(w, "  %3d connections  small %6.0f/s p99 %.1f ms   large %6.0f/s p99 %.1f ms   %.2f times the time (%.2f–%.2f)\n",
-			c.Connections, c.Small.Median, c.SmallP99.Median, c.Large.Median, c.LargeP99.Median, c.Times.Median, c.Times.Low, c.Times.High)
+		fmt.Fprintf(w, "  %3d connections  small %6.0f/s p99 %.1f ms CPU %.0f µs   large %6.0f/s p99 %.1f ms CPU %.0f µs   %.2f times the time (%.2f–%.2f)\n",
+			c.Connections, c.Small.Median, c.SmallP99.Median, c.SmallCPU.Median, c.Large.Median, c.LargeP99.Median, c.LargeCPU.Median, c.Times.Median, c.Times.Low, c.Times.High)
 	}
 	fmt.Fprintf(w, "  start until ready  small %.0f ms   large %.0f ms\n", l.Start.Small.Median, l.Start.Large.Median)
 	if v := l.Verify; v != nil {
