@@ -38,7 +38,7 @@ func rooms() map[string][]string {
 
 // everything may be imported where parts are put together.
 func putTogether() []string {
-	return []string{"internal/app", "internal/sandbox", "internal/demo", "cmd/writ", "examples/airline/eval"}
+	return []string{"internal/app", "internal/sandbox", "internal/demo", "cmd/writ", "examples/airline/eval", "bench"}
 }
 
 type pkg struct {
