@@ -27,6 +27,7 @@ func rooms() map[string][]string {
 		"internal/authn":          nil,
 		"internal/connector/jwt":  nil,
 		"internal/devidp":         nil,
+		"internal/witness":        {"evidence"},
 		"client":                  nil,
 		"internal/api":            append([]string{"internal/control", "client"}, pure...),
 		"examples/starter":        nil,

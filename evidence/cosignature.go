@@ -80,12 +80,19 @@ func parseKeyText(text string) (name string, id uint32, alg byte, key []byte, ok
 	return name, binary.BigEndian.Uint32(bits), data[0], data[1:], true
 }
 
-// keyBytes returns type and key of any verifier key that was read before, however it is spelt.
-func keyBytes(text string) []byte {
+// SameKey reports whether two verifier keys, of logs or witnesses, hold the same public key, whatever their names and types.
+// What is no key is the same as nothing.
+func SameKey(a, b string) bool {
+	key := publicOf(a)
+	return len(key) > 0 && bytes.Equal(key, publicOf(b))
+}
+
+// publicOf takes every spelling that the note package takes.
+func publicOf(text string) []byte {
 	_, rest, _ := strings.Cut(text, "+")
 	_, key64, _ := strings.Cut(rest, "+")
 	data, _ := base64.StdEncoding.DecodeString(key64)
-	return data
+	return data[min(1, len(data)):]
 }
 
 // Cosigner makes the cosignatures of one witness. It may be used by several goroutines at once.
@@ -332,7 +339,7 @@ func (p *CosignaturePolicy) Check(signed []byte, logKeys ...string) (Checkpoint,
 	}
 	for _, text := range logKeys {
 		for _, w := range p.witnesses {
-			if bytes.HasSuffix(keyBytes(text), w.public) {
+			if SameKey(text, keyText(w.name, w.id, w.public)) {
 				return Checkpoint{}, nil, fmt.Errorf("%w: %.80q has the key of the log; a log cannot be its own witness", ErrPolicy, w.name)
 			}
 		}

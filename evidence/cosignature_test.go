@@ -303,6 +303,14 @@ func TestALogIsNotItsOwnWitness(t *testing.T) {
 		if _, _, err := p.Check(signed, key); !errors.Is(err, evidence.ErrPolicy) {
 			t.Errorf("%s: %v", key, err)
 		}
+		if !evidence.SameKey(key, wkey) || !evidence.SameKey(wkey, key) {
+			t.Errorf("%s and %s hold the same key", key, wkey)
+		}
+	}
+	for _, other := range []string{"", "x", "+", "a+b+", testWitness(t, "w.example/1").VerifierKey()} {
+		if evidence.SameKey(other, wkey) || evidence.SameKey(other, "") || evidence.SameKey("", other) {
+			t.Errorf("%q is no such key", other)
+		}
 	}
 }
 
