@@ -2,6 +2,7 @@ package witness
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,6 +56,13 @@ type memory struct {
 type stateJSON struct {
 	Witness     string   `json:"witness"`
 	Checkpoints []string `json:"checkpoints"` // by origin
+	Sum         string   `json:"sum"`         // so that a lost or half-written record is seen
+}
+
+// sum covers what the state says.
+func (s stateJSON) sum() string {
+	text, _ := json.Marshal(append([]string{s.Witness}, s.Checkpoints...)) // strings always can
+	return fmt.Sprintf("%x", sha256.Sum256(text))
 }
 
 // forgotten is a line of the file of what the operator had the witness forget.
@@ -108,6 +116,9 @@ func (m *memory) load() error {
 	}
 	if state.Witness != m.key {
 		return fmt.Errorf("%s belongs to the witness %.300q, the key here is %.300q: put back the key or the file", path, state.Witness, m.key)
+	}
+	if state.Sum != state.sum() {
+		return fmt.Errorf("%s is damaged (its checksum differs): restore its newest copy; to make a log be forgotten there is `writ witness forget`", path)
 	}
 	m.records = make(map[string]record)
 	for i, text := range state.Checkpoints {
@@ -203,6 +214,7 @@ func (m *memory) save(records map[string]record) error {
 	for _, origin := range slices.Sorted(maps.Keys(records)) {
 		state.Checkpoints = append(state.Checkpoints, string(records[origin].note))
 	}
+	state.Sum = state.sum()
 	content, err := json.MarshalIndent(state, "", "  ")
 	if err != nil {
 		return err
