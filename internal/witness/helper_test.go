@@ -125,7 +125,6 @@ type testWitness struct {
 	key    string
 	url    string
 	now    time.Time
-	log    bytes.Buffer
 }
 
 // newFolder makes the folder of a witness.
@@ -137,7 +136,12 @@ func newFolder(tb testing.TB, name string, logKeys ...string) (folder, key strin
 
 func newWitness(tb testing.TB, logKeys ...string) *testWitness {
 	tb.Helper()
-	folder, key := newFolder(tb, "w.example/1", logKeys...)
+	return newNamedWitness(tb, "w.example/1", logKeys...)
+}
+
+func newNamedWitness(tb testing.TB, name string, logKeys ...string) *testWitness {
+	tb.Helper()
+	folder, key := newFolder(tb, name, logKeys...)
 	w := &testWitness{tb: tb, folder: folder, key: key, now: noon()}
 	w.open()
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.ServeHTTP(rw, r) }))
