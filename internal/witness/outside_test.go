@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -22,7 +21,6 @@ import (
 	"filippo.io/torchwood"
 	"golang.org/x/crypto/ssh/agent"
 	"golang.org/x/mod/sumdb/note"
-	_ "modernc.org/sqlite" // the driver: litewitness is told its logs in its database
 
 	"github.com/writ-project/writ/evidence"
 	"github.com/writ-project/writ/internal/witness"
@@ -34,19 +32,19 @@ func TestOutside(t *testing.T) {
 	programs := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	build := exec.CommandContext(ctx, "go", "build", "-o", programs+"/", "filippo.io/torchwood/cmd/litewitness", "./tesseralog")
+	build := exec.CommandContext(ctx, "go", "build", "-o", programs+"/", "filippo.io/torchwood/cmd/litewitness", "./litelog", "./tesseralog")
 	build.Dir = filepath.Join("testdata", "outside")
 	build.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	t.Run("witness", func(t *testing.T) { theirWitnessOurLog(t, filepath.Join(programs, "litewitness")) })
+	t.Run("witness", func(t *testing.T) { theirWitnessOurLog(t, programs) })
 	t.Run("log", func(t *testing.T) { ourWitnessTheirLog(t, filepath.Join(programs, "tesseralog")) })
 }
 
-func theirWitnessOurLog(t *testing.T, litewitness string) {
+func theirWitnessOurLog(t *testing.T, programs string) {
 	l := newLog(t, origin, "true")
-	theirs := startLitewitness(t, litewitness, l)
+	theirs := startLitewitness(t, programs, l)
 	ours := newWitness(t, l.vkey)
 	newClient := func() *witness.Client {
 		return must(witness.NewClient(witness.ClientOptions{
@@ -85,7 +83,7 @@ func theirWitnessOurLog(t *testing.T, litewitness string) {
 }
 
 // startLitewitness runs litewitness, which keeps its key in an ssh-agent, and tells it of one log.
-func startLitewitness(t *testing.T, program string, l *testLog) witness.Peer {
+func startLitewitness(t *testing.T, programs string, l *testLog) witness.Peer {
 	t.Helper()
 	folder := must(os.MkdirTemp("", "w"))(t) // the path of a socket must be short
 	t.Cleanup(func() { _ = os.RemoveAll(folder) })
@@ -103,7 +101,7 @@ func startLitewitness(t *testing.T, program string, l *testLog) witness.Peer {
 	}
 	digest := sha256.Sum256(public)
 	database := filepath.Join(folder, "db")
-	server := exec.CommandContext(t.Context(), program, "-name", "lite.example/w", "-db", database, "-ssh-agent", socket, "-listen", address, "-key", hex.EncodeToString(digest[:]))
+	server := exec.CommandContext(t.Context(), filepath.Join(programs, "litewitness"), "-name", "lite.example/w", "-db", database, "-ssh-agent", socket, "-listen", address, "-key", hex.EncodeToString(digest[:]))
 	stderr := must(server.StderrPipe())(t)
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
@@ -119,12 +117,9 @@ func startLitewitness(t *testing.T, program string, l *testLog) witness.Peer {
 			continue
 		}
 	}()
-	db := must(sql.Open("sqlite", database))(t)
-	defer db.Close()
-	_, err1 := db.ExecContext(t.Context(), "INSERT INTO log (origin, tree_size, tree_hash) VALUES (?, 0, ?)", origin, evidence.NewTree().Root().String())
-	_, err2 := db.ExecContext(t.Context(), "INSERT INTO key (origin, key) VALUES (?, ?)", origin, l.vkey)
-	if err := errors.Join(err1, err2); err != nil {
-		t.Fatalf("%v\n%s", err, strings.Join(said, "\n"))
+	tell := exec.CommandContext(t.Context(), filepath.Join(programs, "litelog"), "-db", database, "-origin", origin, "-key", l.vkey)
+	if out, err := tell.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s\n%s", err, out, strings.Join(said, "\n"))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
