@@ -29,11 +29,15 @@ type transport func(*http.Request) (*http.Response, error)
 
 func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func answer(status int, content, body string) *http.Response {
+// response is what the transport answers with.
+func (r response) http() *http.Response {
 	recorder := httptest.NewRecorder()
-	recorder.Header().Set("Content-Type", content)
-	recorder.WriteHeader(status)
-	_, _ = recorder.WriteString(body)
+	recorder.Header().Set("Content-Type", r.content)
+	if r.status == http.StatusTemporaryRedirect {
+		recorder.Header().Set("Location", "https://elsewhere.example/")
+	}
+	recorder.WriteHeader(r.status)
+	_, _ = recorder.WriteString(r.body)
 	return recorder.Result()
 }
 
@@ -121,27 +125,27 @@ func TestAnswers(t *testing.T) {
 	good := string(must(cosigner.Cosign(l.checkpoint(5), noon()))(t))
 	smaller := string(must(cosigner.Cosign(l.checkpoint(4), noon()))(t))
 	strange := string(must(stranger.Cosign(l.checkpoint(5), noon()))(t))
-	ok := func(body string) []*http.Response { return []*http.Response{answer(http.StatusOK, "text/plain", body)} }
-	conflict := func(body string) *http.Response { return answer(http.StatusConflict, "text/x.tlog.size", body) }
+	ok := func(body string) []response { return []response{{http.StatusOK, "text/plain", body}} }
+	conflict := func(body string) response { return response{http.StatusConflict, "text/x.tlog.size", body} }
 	for name, x := range map[string]struct {
-		answers []*http.Response
+		answers []response
 		is      error  // nil: see says
 		says    string // nothing: it has cosigned
 	}{
 		"a cosignature":                   {ok(good), nil, ""},
 		"two lines, one by a stranger":    {ok(strange + good), nil, ""},
-		"after its size":                  {append([]*http.Response{conflict("3\n")}, ok(good)...), nil, ""},
-		"after its size, zero":            {append([]*http.Response{conflict("0\n")}, ok(good)...), nil, ""},
-		"its size, twice":                 {[]*http.Response{conflict("3\n"), conflict("4\n")}, nil, "size changed"},
-		"a larger size":                   {[]*http.Response{conflict("6\n")}, witness.ErrSawNewer, "size 6"},
-		"a size that grew past ours":      {[]*http.Response{conflict("3\n"), conflict("6\n")}, witness.ErrSawNewer, "size 6"},
-		"bad proof":                       {[]*http.Response{answer(http.StatusUnprocessableEntity, "text/plain", "bad")}, witness.ErrInconsistent, "fork"},
-		"bad proof, after its size":       {[]*http.Response{conflict("3\n"), answer(http.StatusUnprocessableEntity, "text/plain", "bad")}, witness.ErrInconsistent, "size 3"},
-		"an unknown log":                  {[]*http.Response{answer(http.StatusNotFound, "text/plain", "no")}, nil, "does not know this log"},
-		"an unknown key":                  {[]*http.Response{answer(http.StatusForbidden, "text/plain", "no")}, nil, "trusts another key"},
-		"an error of its own":             {[]*http.Response{answer(http.StatusInternalServerError, "text/plain", "disk")}, nil, "disk"},
-		"too many requests":               {[]*http.Response{answer(http.StatusTooManyRequests, "text/plain", "slow down")}, nil, "429"},
-		"a redirect":                      {[]*http.Response{redirect("https://elsewhere.example/")}, nil, "307"},
+		"after its size":                  {append([]response{conflict("3\n")}, ok(good)...), nil, ""},
+		"after its size, zero":            {append([]response{conflict("0\n")}, ok(good)...), nil, ""},
+		"its size, twice":                 {[]response{conflict("3\n"), conflict("4\n")}, nil, "size changed"},
+		"a larger size":                   {[]response{conflict("6\n")}, witness.ErrSawNewer, "size 6"},
+		"a size that grew past ours":      {[]response{conflict("3\n"), conflict("6\n")}, witness.ErrSawNewer, "size 6"},
+		"bad proof":                       {[]response{{http.StatusUnprocessableEntity, "text/plain", "bad"}}, witness.ErrInconsistent, "fork"},
+		"bad proof, after its size":       {[]response{conflict("3\n"), {http.StatusUnprocessableEntity, "text/plain", "bad"}}, witness.ErrInconsistent, "size 3"},
+		"an unknown log":                  {[]response{{http.StatusNotFound, "text/plain", "no"}}, nil, "does not know this log"},
+		"an unknown key":                  {[]response{{http.StatusForbidden, "text/plain", "no"}}, nil, "trusts another key"},
+		"an error of its own":             {[]response{{http.StatusInternalServerError, "text/plain", "disk"}}, nil, "disk"},
+		"too many requests":               {[]response{{http.StatusTooManyRequests, "text/plain", "slow down"}}, nil, "429"},
+		"a redirect":                      {[]response{{http.StatusTemporaryRedirect, "text/plain", ""}}, nil, "307"},
 		"nothing":                         {ok(""), nil, "no cosignature"},
 		"a page":                          {ok("<html>\n"), nil, "no cosignature"},
 		"a stranger's cosignature":        {ok(strange), evidence.ErrCosignature, "no cosignature"},
@@ -149,12 +153,12 @@ func TestAnswers(t *testing.T) {
 		"a text in front":                 {ok("x\n\n" + good), evidence.ErrUnverified, "no cosignature"},
 		"no line end":                     {ok(strings.TrimSuffix(good, "\n")), evidence.ErrCheckpoint, "no cosignature"},
 		"far too much":                    {ok(strings.Repeat("x", 1<<20)), nil, "more than 65536 bytes"},
-		"409 without the type of a size":  {[]*http.Response{answer(http.StatusConflict, "text/plain", "3\n")}, nil, "does not speak"},
-		"409 without a size":              {[]*http.Response{conflict("")}, nil, "does not speak"},
-		"409 without a line end":          {[]*http.Response{conflict("3")}, nil, "does not speak"},
-		"409 with a negative size":        {[]*http.Response{conflict("-3\n")}, nil, "does not speak"},
-		"409 with two sizes":              {[]*http.Response{conflict("3\n3\n")}, nil, "does not speak"},
-		"409 with an endless size":        {[]*http.Response{conflict(strings.Repeat("9", 40) + "\n")}, nil, "does not speak"},
+		"409 without the type of a size":  {[]response{{http.StatusConflict, "text/plain", "3\n"}}, nil, "does not speak"},
+		"409 without a size":              {[]response{conflict("")}, nil, "does not speak"},
+		"409 without a line end":          {[]response{conflict("3")}, nil, "does not speak"},
+		"409 with a negative size":        {[]response{conflict("-3\n")}, nil, "does not speak"},
+		"409 with two sizes":              {[]response{conflict("3\n3\n")}, nil, "does not speak"},
+		"409 with an endless size":        {[]response{conflict(strings.Repeat("9", 40) + "\n")}, nil, "does not speak"},
 	} {
 		var requests []string
 		client := must(witness.NewClient(witness.ClientOptions{
@@ -164,7 +168,7 @@ func TestAnswers(t *testing.T) {
 				if r.Method != http.MethodPost || r.URL.String() != "https://w.example/prefix/add-checkpoint" || len(requests) > len(x.answers) {
 					return nil, fmt.Errorf("request %d is %s %s", len(requests), r.Method, r.URL)
 				}
-				return x.answers[len(requests)-1], nil
+				return x.answers[len(requests)-1].http(), nil
 			}),
 		}))(t)
 		asked, err := client.Ask(t.Context(), l.head(5), l.prove)
@@ -182,20 +186,14 @@ func TestAnswers(t *testing.T) {
 			continue
 		}
 		alarm := errors.Is(said, witness.ErrSawNewer) || errors.Is(said, witness.ErrInconsistent)
-		if said == nil || !strings.Contains(said.Error(), x.says) || x.is != nil && !errors.Is(said, x.is) ||
-			alarm != (x.is == witness.ErrSawNewer || x.is == witness.ErrInconsistent) {
+		mustAlarm := errors.Is(x.is, witness.ErrSawNewer) || errors.Is(x.is, witness.ErrInconsistent)
+		if said == nil || !strings.Contains(said.Error(), x.says) || x.is != nil && !errors.Is(said, x.is) || alarm != mustAlarm {
 			t.Errorf("%s: %v, want %v", name, said, x.is)
 		}
 		if !bytes.Equal(asked.Checkpoint, l.head(5)) {
 			t.Errorf("%s: the checkpoint is\n%s", name, asked.Checkpoint)
 		}
 	}
-}
-
-func redirect(to string) *http.Response {
-	r := answer(http.StatusTemporaryRedirect, "text/plain", "")
-	r.Header.Set("Location", to)
-	return r
 }
 
 func newCosigner(tb testing.TB, name string, seed byte) *evidence.Cosigner {

@@ -179,7 +179,10 @@ type response struct {
 func send(tb testing.TB, method, url, body string) response {
 	tb.Helper()
 	req := must(http.NewRequestWithContext(tb.Context(), method, url, strings.NewReader(body)))(tb)
-	resp := must(http.DefaultClient.Do(req))(tb)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	defer resp.Body.Close()
 	return response{resp.StatusCode, resp.Header.Get("Content-Type"), string(must(io.ReadAll(resp.Body))(tb))}
 }

@@ -159,13 +159,7 @@ func (m *memory) loadForgotten() error {
 	return nil
 }
 
-// get returns the record of a log, or the empty tree.
-func (m *memory) get(origin string) record {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.known(origin)
-}
-
+// known is the record of a log, or the empty tree.
 func (m *memory) known(origin string) record {
 	if r, found := m.records[origin]; found {
 		return r

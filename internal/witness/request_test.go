@@ -2,6 +2,9 @@ package witness
 
 import (
 	"bytes"
+	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,6 +12,37 @@ import (
 
 	"github.com/writ-project/writ/evidence"
 )
+
+// After a flush of the folder has failed, nobody knows what is on the disk, and nothing is cosigned.
+func TestABrokenMemoryCosignsNothing(t *testing.T) {
+	folder := t.TempDir() + "/w"
+	if _, err := Init(folder, "w.example/1", nil, bytes.NewReader(make([]byte, 32))); err != nil {
+		t.Fatal(err)
+	}
+	cosigner, err := loadKey(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Options{Folder: folder, Cosigner: cosigner, LogKeys: []string{"x"}}); !errors.Is(err, evidence.ErrKey) {
+		t.Errorf("a log without a key: %v", err)
+	}
+	w, err := Open(Options{Folder: folder, Cosigner: cosigner})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.Close() })
+	w.memory.broken = ErrMemory
+	called := false
+	err = w.memory.advance("writ.example/log", func(known record) (record, error) { called = true; return known, nil })
+	if !errors.Is(err, ErrMemory) || called {
+		t.Errorf("it goes on: %v", err)
+	}
+	health := httptest.NewRecorder()
+	w.ServeHTTP(health, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/healthz", nil))
+	if health.Code != http.StatusServiceUnavailable {
+		t.Errorf("it says that it is well: %d", health.Code)
+	}
+}
 
 func FuzzParseRequest(f *testing.F) {
 	f.Add([]byte("old 0\n\nwrit.example/log\n1\nAAAA\n\n— x AAAA\n"))

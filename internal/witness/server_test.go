@@ -2,9 +2,15 @@ package witness_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +21,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/witness"
 )
 
 // signText signs any text with the key of the log, as a careless log would.
@@ -271,5 +278,47 @@ func TestAWitnessWithoutAClockCosignsNothing(t *testing.T) {
 	w.now = time.Unix(0, 0)
 	if r := w.add(l.body(0, 3)); r.status != http.StatusInternalServerError {
 		t.Errorf("%d %s", r.status, r.body)
+	}
+}
+
+func TestServeWithTLS(t *testing.T) {
+	l := newLog(t, origin, "true")
+	w := newWitness(t, l.vkey)
+	borrowed := httptest.NewTLSServer(nil) // its certificate
+	defer borrowed.Close()
+	pair := borrowed.TLS.Certificates[0]
+	key := must(x509.MarshalPKCS8PrivateKey(pair.PrivateKey))(t)
+	folder := t.TempDir()
+	certificate, secret := filepath.Join(folder, "tls.crt"), filepath.Join(folder, "tls.key")
+	if err := errors.Join(
+		os.WriteFile(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}), 0o600),
+		os.WriteFile(secret, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	listener := must(new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0"))(t)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Serve(ctx, listener, certificate, secret) }()
+	ask := func(transport http.RoundTripper) error {
+		client := must(witness.NewClient(witness.ClientOptions{
+			LogKeys: []string{l.vkey}, Witnesses: []witness.Peer{{URL: "https://" + listener.Addr().String(), Key: w.key}}, Transport: transport,
+		}))(t)
+		asked, err := client.Ask(t.Context(), l.head(3), l.prove)
+		return errors.Join(err, asked.Err())
+	}
+	if err := ask(borrowed.Client().Transport); err != nil {
+		t.Error(err)
+	}
+	var untrusted x509.UnknownAuthorityError
+	if err := ask(nil); !errors.As(err, &untrusted) {
+		t.Errorf("a certificate that nobody knows: %v", err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := w.Serve(t.Context(), must(new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0"))(t), secret, secret); err == nil {
+		t.Error("a key is no certificate")
 	}
 }
