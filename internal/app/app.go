@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -31,8 +32,11 @@ import (
 // Version is the version of Writ; every decision names it, so that it can be computed again by the same engine.
 const Version = "0.1.0"
 
-// DatabaseFile is the name of the database in the data folder.
-const DatabaseFile = "writ.db"
+// Files in the data folder.
+const (
+	DatabaseFile     = "writ.db"
+	AcknowledgedFile = "acknowledged" // the last head that this host acknowledged
+)
 
 // App is a running installation.
 type App struct {
@@ -130,6 +134,7 @@ func openStore(ctx context.Context, config Config, o Options) (*store.Store, err
 	}
 	return store.Open(ctx, store.Options{
 		Database: config.database(), Signer: signer, VerifierKey: strings.TrimSpace(string(public)),
+		Acknowledged: filepath.Join(config.Data, AcknowledgedFile),
 		Engine: Version, Now: o.Now, Log: o.Log,
 	})
 }
@@ -271,7 +276,7 @@ func (a *App) Close() error {
 	a.leaving()
 	a.cancel()
 	<-a.looped
-	return a.store.Close()
+	return errors.Join(a.store.KeepHead(), a.store.Close())
 }
 
 // Database is where the database is: the path of a file, or a URL.
@@ -311,7 +316,7 @@ func (a *App) loop(ctx context.Context) {
 
 // round does what is due, and keeps what went wrong for health until a later round goes well.
 func (a *App) round(ctx context.Context) {
-	reserve, sweep := a.store.Recover(ctx), a.sweep(ctx)
+	reserve, sweep, kept := a.store.Recover(ctx), a.sweep(ctx), a.store.KeepHead()
 	if ctx.Err() != nil {
 		return // what fails now fails because of the end
 	}
@@ -321,8 +326,11 @@ func (a *App) round(ctx context.Context) {
 	if sweep != nil {
 		a.log.ErrorContext(ctx, "sweep", slog.Any("error", sweep))
 	}
+	if kept != nil {
+		a.log.ErrorContext(ctx, "the acknowledged head", slog.Any("error", kept))
+	}
 	a.trouble.Store(nil)
-	if err := errors.Join(reserve, sweep); err != nil {
+	if err := errors.Join(reserve, sweep, kept); err != nil {
 		a.trouble.Store(&err)
 	}
 }

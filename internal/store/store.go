@@ -33,6 +33,9 @@ type Options struct {
 	Signer   *evidence.Signer // signs checkpoints; its name is the log's origin
 	// VerifierKey is the public half of Signer.
 	VerifierKey string
+	// Acknowledged is a file on this host that keeps the last acknowledged head. A database that is older, or another, is
+	// refused. Empty: none is kept.
+	Acknowledged string
 	Engine      string // version that the first entry names
 	Now         func() time.Time
 	Log         *slog.Logger
@@ -73,6 +76,8 @@ type Store struct {
 	// beforeCommit is for tests: it sees every transaction with the number of its operations, and can make it fail.
 	beforeCommit func(operations int) error
 	follower     atomic.Pointer[func()] // told when another process has committed
+
+	keptSize int64 // of the head in the file of acknowledged ones
 
 	head  atomic.Pointer[head] // as last committed
 	tree  *evidence.Tree       // as last committed; only the committing goroutine changes it
@@ -156,6 +161,9 @@ func (s *Store) load(ctx context.Context) error {
 		return err
 	}
 	if err := s.checkEnd(ctx); err != nil {
+		return err
+	}
+	if err := s.checkAcknowledged(ctx); err != nil {
 		return err
 	}
 	if s.head.Load().size > 0 {
