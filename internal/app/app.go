@@ -135,7 +135,7 @@ func openStore(ctx context.Context, config Config, o Options) (*store.Store, err
 	return store.Open(ctx, store.Options{
 		Database: config.database(), Signer: signer, VerifierKey: strings.TrimSpace(string(public)),
 		Acknowledged: filepath.Join(config.Data, AcknowledgedFile),
-		Engine: Version, Now: o.Now, Log: o.Log,
+		Engine:       Version, Now: o.Now, Log: o.Log,
 	})
 }
 

@@ -36,9 +36,9 @@ type Options struct {
 	// Acknowledged is a file on this host that keeps the last acknowledged head. A database that is older, or another, is
 	// refused. Empty: none is kept.
 	Acknowledged string
-	Engine      string // version that the first entry names
-	Now         func() time.Time
-	Log         *slog.Logger
+	Engine       string // version that the first entry names
+	Now          func() time.Time
+	Log          *slog.Logger
 	// Gather is how long a commit waits for company under load; 0 means 1 ms. It never waits when alone.
 	Gather time.Duration
 	// Reserve is the space kept free so that revoking still works on a full disk, in bytes; 0 means 8 MiB. SQLite only.
