@@ -94,6 +94,7 @@ type head struct {
 
 const (
 	settingPseudonymKey = "pseudonym_key"
+	settingCosigned     = "cosigned"
 	selectSetting       = `SELECT value FROM settings WHERE name = $1`
 )
 
@@ -201,6 +202,25 @@ func (s *Store) pseudonymKey(ctx context.Context) ([]byte, error) {
 		return nil, unavailable(err)
 	}
 	return key, unavailable(s.writes.row(ctx, selectSetting, []any{settingPseudonymKey}, &key))
+}
+
+// KeepCosigned keeps the newest checkpoint that witnesses have cosigned, for all who open this database. It has no
+// authority: whoever reads it verifies it.
+func (s *Store) KeepCosigned(ctx context.Context, signed []byte) error {
+	return s.note(ctx, func(tx *transaction) error {
+		return tx.on.exec(tx.ctx, `INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+			settingCosigned, signed)
+	})
+}
+
+// Cosigned is the newest checkpoint that KeepCosigned was given; nil if there is none.
+func (s *Store) Cosigned(ctx context.Context) ([]byte, error) {
+	var signed []byte
+	err := s.reads.row(ctx, selectSetting, []any{settingCosigned}, &signed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	return signed, unavailable(err)
 }
 
 // loadHead takes the head from the database and rebuilds the tree's edge; the two must agree.
