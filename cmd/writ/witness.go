@@ -37,6 +37,9 @@ func (c *witnessInitCommand) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
+	if e.global.JSON {
+		return e.json(map[string]any{"folder": c.Folder, "name": c.Name, "verifier_key": key, "logs": logs})
+	}
 	fmt.Fprintf(e.out, `Made %[1]s:
   witness.key     signs; show it to nobody
   witness.pub     what logs and auditors need: %[2]s
@@ -85,6 +88,9 @@ func (c *witnessForgetCommand) Run(e *environment) error {
 	known, err := witness.Forget(c.Folder, c.Origin, c.Reason, time.Now())
 	if err != nil {
 		return err
+	}
+	if e.global.JSON {
+		return e.json(map[string]any{"origin": known.Origin, "size": known.Size, "root": known.Root.String()})
 	}
 	fmt.Fprintf(e.out, "Forgotten: %s at size %d, root %s.\nThe next checkpoint of this log is taken as it comes. What was known is kept in %s.\n",
 		plain(known.Origin), known.Size, known.Root, filepath.Join(c.Folder, "witness.forgotten"))

@@ -79,6 +79,27 @@ func TestAskGrowingLog(t *testing.T) {
 	}
 }
 
+// After the first call there is one request a call: the client knows what the witness has seen.
+func TestTheClientRemembersWhatAWitnessHasSeen(t *testing.T) {
+	l := newLog(t, origin, "true")
+	w := newWitness(t, l.vkey)
+	w.mustAdd(l, 0, 2)
+	requests := 0
+	client := must(witness.NewClient(witness.ClientOptions{
+		LogKeys: []string{l.vkey}, Witnesses: []witness.Peer{w.peer()},
+		Transport: transport(func(r *http.Request) (*http.Response, error) { requests++; return http.DefaultTransport.RoundTrip(r) }),
+	}))(t)
+	for _, x := range []struct {
+		size int64
+		want int // requests in all
+	}{{3, 2}, {4, 3}, {4, 4}, {9, 5}} {
+		asked, err := client.Ask(t.Context(), l.head(x.size), l.prove)
+		if err := errors.Join(err, asked.Err()); err != nil || requests != x.want {
+			t.Errorf("size %d: %d requests, want %d, %v", x.size, requests, x.want, err)
+		}
+	}
+}
+
 func TestAskOutsideOrder(t *testing.T) {
 	l := newLog(t, origin, "true")
 	w := newWitness(t, l.vkey)

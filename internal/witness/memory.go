@@ -23,6 +23,8 @@ const (
 	stateFile     = "witness.state"
 	lockFileName  = "witness.lock"
 	forgottenFile = "witness.forgotten"
+
+	noCopy = "an older copy would let this witness cosign a fork; put back this very file, or make a new witness with a new key"
 )
 
 var (
@@ -100,7 +102,7 @@ func (m *memory) load() error {
 	path := filepath.Join(m.folder, stateFile)
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is missing. A witness that has forgotten what it cosigned can be led to cosign a fork: restore the file, or make a new witness with a new key", path)
+		return fmt.Errorf("%s is missing. A witness that has forgotten what it cosigned can be led to cosign a fork: put back this very file, or make a new witness with a new key", path)
 	}
 	if err != nil {
 		return err
@@ -109,25 +111,25 @@ func (m *memory) load() error {
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&state); err != nil {
-		return fmt.Errorf("%s is damaged (%w): restore its newest copy", path, err)
+		return fmt.Errorf("%s is damaged (%w): %s", path, err, noCopy)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s is damaged (it goes on after its end): restore its newest copy", path)
+		return fmt.Errorf("%s is damaged (it goes on after its end): %s", path, noCopy)
 	}
 	if state.Witness != m.key {
 		return fmt.Errorf("%s belongs to the witness %.300q, the key here is %.300q: put back the key or the file", path, state.Witness, m.key)
 	}
 	if state.Sum != state.sum() {
-		return fmt.Errorf("%s is damaged (its checksum differs): restore its newest copy; to make a log be forgotten there is `writ witness forget`", path)
+		return fmt.Errorf("%s is damaged (its checksum differs): %s; to make a log be forgotten there is `writ witness forget`", path, noCopy)
 	}
 	m.records = make(map[string]record)
 	for i, text := range state.Checkpoints {
 		r, err := m.read(text)
 		if err != nil {
-			return fmt.Errorf("%s is damaged (checkpoint %d: %w): restore its newest copy", path, i, err)
+			return fmt.Errorf("%s is damaged (checkpoint %d: %w): %s", path, i, err, noCopy)
 		}
 		if _, twice := m.records[r.checkpoint.Origin]; twice {
-			return fmt.Errorf("%s is damaged (two checkpoints of %.80q): restore its newest copy", path, r.checkpoint.Origin)
+			return fmt.Errorf("%s is damaged (two checkpoints of %.80q): %s", path, r.checkpoint.Origin, noCopy)
 		}
 		m.records[r.checkpoint.Origin] = r
 	}
