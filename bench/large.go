@@ -92,7 +92,7 @@ func (r *run) openStore(ctx context.Context, at base) (*store.Store, error) {
 		return nil, err
 	}
 	return store.Open(ctx, store.Options{
-		Path: filepath.Join(at.data, app.DatabaseFile), Signer: signer, VerifierKey: strings.TrimSpace(string(public)), Engine: app.Version, Now: time.Now,
+		Database: filepath.Join(at.data, app.DatabaseFile), Signer: signer, VerifierKey: strings.TrimSpace(string(public)), Engine: app.Version, Now: time.Now,
 	})
 }
 
