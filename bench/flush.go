@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -36,104 +35,89 @@ func (r *run) countFlushes(ctx context.Context, b base) ([]flush, error) {
 // longestWatched bounds a watched pass: what is counted for each request needs no more.
 const longestWatched = 3 * time.Second
 
-// watch starts the server under strace, which stops it at nothing but the calls that are counted. PostgreSQL runs already, so
-// strace is attached to all its processes; there every system call is slower.
-func (r *run) watch(ctx context.Context, at base, connections int) (_ *flush, err error) {
-	trace := filepath.Join(at.data, "trace")
-	out := &flush{Database: at.engine, Connections: connections, Processes: "the server"}
-	var before []string
-	if at.engine == sqlite {
-		before = []string{"strace", "-D", "-f", "--seccomp-bpf", "-q", "-ttt", "-e", "trace=fsync,fdatasync", "-o", trace}
-	}
-	server, err := r.serve(ctx, at.state, before...)
-	if err != nil {
-		return nil, err
-	}
-	stopped := false
-	defer func() {
-		if !stopped {
-			err = errors.Join(err, server.stop())
-		}
-	}()
-	requests := r.requests(at.tasks, server.address)
-	if _, err := drive(ctx, server.address, requests, pass{connections: connections}); err != nil {
-		return nil, err
-	}
-	detach := func() error { return nil }
+// watch counts over a pass. SQLite's server is started under strace, which stops it at nothing but the calls that are counted.
+// strace could only be attached to PostgreSQL, which runs already, and would slow it tenfold; it counts its own flushes.
+func (r *run) watch(ctx context.Context, at base, connections int) (*flush, error) {
 	if at.engine == postgres {
-		out.Processes = "PostgreSQL"
-		if detach, err = attach(ctx, r.pg.PID(), trace); err != nil {
-			return nil, err
-		}
+		return r.watchPostgres(ctx, at, connections)
 	}
-	counted, err := metrics(ctx, server)
+	trace := filepath.Join(at.data, "trace")
+	server, err := r.serve(ctx, at.state, "strace", "-D", "-f", "--seccomp-bpf", "-q", "-ttt", "-e", "trace=fsync,fdatasync", "-o", trace)
 	if err != nil {
-		return nil, errors.Join(err, detach())
-	}
-	from := time.Now()
-	got, err := drive(ctx, server.address, requests, pass{connections, min(r.settings.duration, longestWatched)})
-	to := time.Now()
-	if err = errors.Join(err, detach()); err != nil {
 		return nil, err
 	}
-	if out.Metrics, err = grown(ctx, server, counted); err != nil {
+	out := &flush{Database: at.engine, Connections: connections, By: "strace"}
+	from, to, err := r.watched(ctx, server, at, out)
+	if err != nil {
 		return nil, err
 	}
-	stopped = true
-	if err := server.stop(); err != nil {
+	if err := ended(ctx, trace, server.pid()); err != nil {
 		return nil, err
 	}
-	if at.engine == sqlite {
-		if err := ended(ctx, trace, server.pid()); err != nil {
-			return nil, err
-		}
+	if out.Calls, err = flushesIn(trace, from, to); err != nil {
+		return nil, err
 	}
-	out.Requests, out.Rate = got.requests, got.rate()
-	out.Calls, err = flushesIn(trace, from, to)
 	for _, n := range out.Calls {
 		out.PerRequest += float64(n) / float64(out.Requests)
 	}
+	return out, nil
+}
+
+// watchPostgres counts over the life of a server, for PostgreSQL's processes tell of their flushes when they end at the latest.
+func (r *run) watchPostgres(ctx context.Context, at base, connections int) (*flush, error) {
+	out := &flush{Database: at.engine, Connections: connections, By: "pg_stat_wal"}
+	before, err := r.walSyncs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	server, err := r.serve(ctx, at.state)
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := r.watched(ctx, server, at, out); err != nil {
+		return nil, err
+	}
+	after, err := r.walSyncs(ctx)
+	out.Calls = map[string]int{"wal_sync": after - before}
+	out.PerRequest = float64(after-before) / float64(out.Requests+int64(len(at.tasks)))
 	return out, err
 }
 
-// attach has strace watch a process and its children. detach ends that; the trace is then complete.
-func attach(ctx context.Context, parent int, trace string) (detach func() error, err error) {
-	pids, err := family(parent)
+// watched sends the load, once round and then for a time, and stops the server.
+func (r *run) watched(ctx context.Context, server *process, at base, out *flush) (from, to time.Time, err error) {
+	defer func() { err = errors.Join(err, server.stop()) }()
+	requests := r.requests(at.tasks, server.address)
+	if _, err := drive(ctx, server.address, requests, pass{connections: out.Connections}); err != nil {
+		return from, to, err
+	}
+	before, err := metrics(ctx, server)
 	if err != nil {
-		return nil, err
+		return from, to, err
 	}
-	args := []string{"-f", "-ttt", "-e", "trace=fsync,fdatasync", "-o", trace}
-	for _, pid := range pids {
-		args = append(args, "-p", strconv.Itoa(pid))
-	}
-	cmd := exec.CommandContext(ctx, "strace", args...)
-	said, err := cmd.StderrPipe()
+	from = time.Now()
+	got, err := drive(ctx, server.address, requests, pass{out.Connections, min(r.settings.duration, longestWatched)})
+	to = time.Now()
 	if err != nil {
-		return nil, err
+		return from, to, err
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
+	out.Requests, out.Rate = got.requests, got.rate()
+	out.Metrics, err = grown(ctx, server, before)
+	return from, to, err
+}
+
+// walSyncs is how often PostgreSQL has flushed its log.
+func (r *run) walSyncs(ctx context.Context) (int, error) {
+	program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", r.pg.PID()))
+	if err != nil {
+		return 0, err
 	}
-	lines := bufio.NewScanner(said)
-	for range pids {
-		if !lines.Scan() || !strings.Contains(lines.Text(), "attached") {
-			_ = cmd.Process.Kill()
-			return nil, errors.Join(fmt.Errorf("strace does not attach: %s", lines.Text()), cmd.Wait())
-		}
+	psql := filepath.Join(filepath.Dir(program), "psql")
+	said, err := exec.CommandContext(ctx, psql, "-X", "-A", "-t", "-h", filepath.Dir(r.pg.Socket()), "-U", "postgres", "-d", "postgres",
+		"-c", "SELECT wal_sync FROM pg_stat_wal").CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("psql: %w\n%s", err, said)
 	}
-	return func() error {
-		if err := cmd.Process.Signal(os.Interrupt); err != nil {
-			return err
-		}
-		for lines.Scan() {
-			continue // what it says of detaching
-		}
-		var status *exec.ExitError
-		if err := cmd.Wait(); err != nil && !errors.As(err, &status) { // it ends by the signal
-			return err
-		}
-		return nil
-	}, nil
+	return strconv.Atoi(strings.TrimSpace(string(said)))
 }
 
 // ended waits until the trace of a process that has ended is complete.

@@ -148,15 +148,15 @@ func cellOf(database string, connections int, all []repeat) cell {
 	}
 }
 
-// flush is how often the disk was flushed, counted by strace in a pass of its own.
+// flush is how often the disk was flushed, counted in a pass of its own by somebody else than Writ.
 type flush struct {
 	Database    string             `json:"database"`
 	Connections int                `json:"connections"`
-	Processes   string             `json:"processes"` // that were counted
+	By          string             `json:"by"` // strace, or PostgreSQL's pg_stat_wal (with the pass over all identities before)
 	Requests    int64              `json:"requests"`
-	Calls       map[string]int     `json:"calls"` // fsync, fdatasync
+	Calls       map[string]int     `json:"calls"` // fsync, fdatasync, wal_sync
 	PerRequest  float64            `json:"per_request"`
-	Rate        float64            `json:"rate"`    // under strace
+	Rate        float64            `json:"rate"`    // while it was counted
 	Metrics     map[string]float64 `json:"metrics"` // what the server itself counts of commits and flushes
 }
 
@@ -276,9 +276,9 @@ func printFlushes(w io.Writer, flushes []flush) {
 	if len(flushes) == 0 {
 		return
 	}
-	fmt.Fprintln(w, "\nFlushes, counted by strace in passes of their own")
+	fmt.Fprintln(w, "\nFlushes, counted in passes of their own")
 	for _, f := range flushes {
-		fmt.Fprintf(w, "  %-10s %3d connections  %.3f a request (%v for %d requests, of %s)", f.Database, f.Connections, f.PerRequest, f.Calls, f.Requests, f.Processes)
+		fmt.Fprintf(w, "  %-10s %3d connections  %.3f a request (%v for %d requests, by %s)", f.Database, f.Connections, f.PerRequest, f.Calls, f.Requests, f.By)
 		for name, value := range f.Metrics {
 			fmt.Fprintf(w, "  %s %.3f", name, value/float64(f.Requests))
 		}
