@@ -63,6 +63,7 @@ type Store struct {
 	names   *names
 	forms   *forms
 	changes *changes
+	cache   *cache // nil where other processes commit, too
 
 	queue    chan *operation
 	stopped  chan struct{}
@@ -118,6 +119,10 @@ func Open(ctx context.Context, opts Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s.writes, s.reads = s.db.writer(), s.db.readers()
+	if !s.db.shared() {
+		s.cache = newCache()
+		s.changes.cache = s.cache
+	}
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
