@@ -50,6 +50,14 @@ type state struct {
 	url    string // of a PostgreSQL database
 }
 
+// database is where the store finds it.
+func (s state) database() string {
+	if s.url != "" {
+		return s.url
+	}
+	return filepath.Join(s.data, app.DatabaseFile)
+}
+
 // base is a state and the tasks in it, by identity.
 type base struct {
 	state

@@ -63,10 +63,8 @@ func (r *run) measureLarge(ctx context.Context, b base) (_ *large, err error) {
 		r.progress("%s, %d entries, %d connections: %.2f times the time of a small log", b.engine, out.Entries, connections, got.Times.Median)
 		out.Cells = append(out.Cells, *got)
 	}
-	if b.engine == sqlite {
-		r.progress("verifying %d entries", out.Entries)
-		out.Verify, err = r.verify(ctx, full)
-	}
+	r.progress("%s: verifying %d entries", b.engine, out.Entries)
+	out.Verify, err = r.verify(ctx, full)
 	return out, err
 }
 
@@ -92,7 +90,7 @@ func (r *run) openStore(ctx context.Context, at base) (*store.Store, error) {
 		return nil, err
 	}
 	return store.Open(ctx, store.Options{
-		Database: filepath.Join(at.data, app.DatabaseFile), Signer: signer, VerifierKey: strings.TrimSpace(string(public)), Engine: app.Version, Now: time.Now,
+		Database: at.database(), Signer: signer, VerifierKey: strings.TrimSpace(string(public)), Engine: app.Version, Now: time.Now,
 	})
 }
 
@@ -276,28 +274,63 @@ func (r *run) compare(ctx context.Context, small, full base, connections int) (*
 	}, nil
 }
 
-// verify times `writ evidence verify`, and the verifier of entries by itself.
-func (r *run) verify(ctx context.Context, at base) (*verification, error) {
+// verify times the verification of a whole database, and the verifier of entries by itself.
+func (r *run) verify(ctx context.Context, at base) (_ *verification, err error) {
 	ctx, cancel := context.WithTimeout(ctx, verifyLimit)
 	defer cancel()
 	key := filepath.Join(r.site, "data", "log.pub")
+	public, err := os.ReadFile(key)
+	if err != nil {
+		return nil, err
+	}
+	out := &verification{By: "writ evidence verify"}
+	if at.engine == postgres {
+		out.By = "store.Verify" // the command knows no other database than a file
+	}
 	started := time.Now()
-	defer r.tell("writ evidence verify")()
+	stop := r.tell(out.By)
+	if at.engine == postgres {
+		out.Entries, err = verifyStore(ctx, at, strings.TrimSpace(string(public)))
+	} else {
+		out.Entries, err = r.verifyCommand(ctx, at, key)
+	}
+	stop()
+	if err != nil {
+		return nil, err
+	}
+	out.Seconds = time.Since(started).Seconds()
+	out.Rate = float64(out.Entries) / out.Seconds
+	out.VerifierRate, err = verifierAlone(ctx, at, strings.TrimSpace(string(public)))
+	return out, err
+}
+
+func (r *run) verifyCommand(ctx context.Context, at base, key string) (int64, error) {
 	said, err := exec.CommandContext(ctx, r.writ, "evidence", "verify", "--data", at.data, "--key", key, "--json").CombinedOutput()
 	if err != nil {
-		return nil, fmt.Errorf("writ evidence verify: %w\n%.2000s", err, said)
+		return 0, fmt.Errorf("writ evidence verify: %w\n%.2000s", err, said)
 	}
-	out := &verification{Seconds: time.Since(started).Seconds()}
 	var verified struct {
 		OK      bool  `json:"ok"`
 		Entries int64 `json:"entries"`
 	}
-	if err := json.Unmarshal(said, &verified); err != nil || !verified.OK {
-		return nil, fmt.Errorf("the log does not verify (%w): %.2000s", err, said)
+	if err := json.Unmarshal(said, &verified); err != nil {
+		return 0, err
 	}
-	out.Entries, out.Rate = verified.Entries, float64(verified.Entries)/out.Seconds
-	out.VerifierRate, err = verifierAlone(ctx, at, key)
-	return out, err
+	if !verified.OK {
+		return 0, fmt.Errorf("the log does not verify: %.2000s", said)
+	}
+	return verified.Entries, nil
+}
+
+func verifyStore(ctx context.Context, at base, public string) (int64, error) {
+	verified, err := store.Verify(ctx, at.database(), public, at.data, nil)
+	if err != nil {
+		return 0, err
+	}
+	if !verified.OK() {
+		return 0, fmt.Errorf("the log does not verify: %v", verified.Findings)
+	}
+	return verified.Log.Entries, nil
 }
 
 // tell says from time to time that something long is still going on, until it is told to stop.
@@ -318,12 +351,8 @@ func (r *run) tell(what string) (stop func()) {
 }
 
 // verifierAlone is how many entries evidence.Verifier takes in a second; reading them from the database is not timed.
-func verifierAlone(ctx context.Context, at base, key string) (float64, error) {
-	public, err := os.ReadFile(key)
-	if err != nil {
-		return 0, err
-	}
-	opened, err := store.OpenReadOnly(ctx, filepath.Join(at.data, app.DatabaseFile), strings.TrimSpace(string(public)))
+func verifierAlone(ctx context.Context, at base, public string) (float64, error) {
+	opened, err := store.OpenReadOnly(ctx, at.database(), public)
 	if err != nil {
 		return 0, err
 	}
@@ -347,7 +376,7 @@ func verifierAlone(ctx context.Context, at base, key string) (float64, error) {
 		spent += time.Since(started)
 		from += int64(len(bodies))
 	}
-	checkpoint, err := evidence.OpenCheckpoint(opened.Checkpoint(), strings.TrimSpace(string(public)))
+	checkpoint, err := evidence.OpenCheckpoint(opened.Checkpoint(), public)
 	if err != nil {
 		return 0, err
 	}

@@ -188,8 +188,9 @@ type largeCell struct {
 }
 
 type verification struct {
+	By           string  `json:"by"`
 	Entries      int64   `json:"entries"`
-	Seconds      float64 `json:"seconds"` // of the whole command
+	Seconds      float64 `json:"seconds"` // of the whole database, with its state
 	Rate         float64 `json:"rate"`
 	VerifierRate float64 `json:"verifier_rate"` // of evidence.Verifier alone, which does not open values
 }
@@ -294,7 +295,7 @@ func (l *large) print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "  start until ready  small %.0f ms   large %.0f ms\n", l.Start.Small.Median, l.Start.Large.Median)
 	if v := l.Verify; v != nil {
-		fmt.Fprintf(w, "  writ evidence verify  %.1f s, %.0f entries/s   evidence.Verifier alone %.0f entries/s\n", v.Seconds, v.Rate, v.VerifierRate)
+		fmt.Fprintf(w, "  %s  %.1f s, %.0f entries/s   evidence.Verifier alone %.0f entries/s\n", v.By, v.Seconds, v.Rate, v.VerifierRate)
 	}
 }
 
