@@ -3,6 +3,7 @@ package store
 import (
 	"maps"
 	"sync"
+	"sync/atomic"
 
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/access/event"
@@ -11,6 +12,9 @@ import (
 // names turns entities into pseudonyms, and the pseudonyms of registered identities back.
 type names struct {
 	key *event.Pseudonymizer
+
+	made sync.Map // access.Ref → event.Pseudonym, of some of those that were asked for
+	many atomic.Int64
 
 	mu      sync.RWMutex
 	version int64 // of the catalog that known is from
@@ -23,7 +27,21 @@ func newNames(key *event.Pseudonymizer) *names {
 
 func (n *names) fingerprint() string { return n.key.Fingerprint() }
 
-func (n *names) of(ref access.Ref) event.Pseudonym { return n.key.Of(ref) }
+// maxMade bounds the memory of pseudonyms that need not be made again.
+const maxMade = 16_384
+
+func (n *names) of(ref access.Ref) event.Pseudonym {
+	if made, ok := n.made.Load(ref); ok {
+		return made.(event.Pseudonym) //nolint:forcetypeassert // only pseudonyms are stored
+	}
+	if n.many.Add(1) > maxMade {
+		n.made.Clear()
+		n.many.Store(0)
+	}
+	name := n.key.Of(ref)
+	n.made.Store(ref, name)
+	return name
+}
 
 // learn remembers who a pseudonym stands for; only what the catalog of a version declares is learnt, and one that was
 // read earlier but comes later changes nothing.

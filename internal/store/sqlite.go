@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -50,7 +51,7 @@ func connectSQLite(ctx context.Context, o *Options) (_ backend, err error) {
 	if o.synchronous != "" {
 		synchronous = o.synchronous
 	}
-	pragmas := []string{"journal_mode(WAL)", "synchronous(" + synchronous + ")", "busy_timeout(2000)", "wal_autocheckpoint(4000)"}
+	pragmas := []string{"journal_mode(WAL)", "synchronous(" + synchronous + ")", "busy_timeout(2000)", "wal_autocheckpoint(1000)"}
 	if b.maxPages > 0 {
 		pragmas = append(pragmas, "max_page_count("+strconv.FormatInt(b.maxPages, 10)+")")
 	}
@@ -69,7 +70,7 @@ func connectSQLite(ctx context.Context, o *Options) (_ backend, err error) {
 	if b.conn, err = b.db.Conn(ctx); err != nil {
 		return nil, unavailable(err)
 	}
-	b.writes = &sqliteWriter{newPrepared(b.conn)}
+	b.writes = newSQLiteWriter(b.conn)
 	if err := migrate(ctx, b.writes, sqliteDialect()); err != nil {
 		return nil, err
 	}
@@ -161,7 +162,24 @@ func (p placed) check() error {
 }
 
 // sqliteWriter is the connection that commits.
-type sqliteWriter struct{ *prepared }
+type sqliteWriter struct {
+	*prepared
+
+	conn  *sql.Conn
+	plain map[string]driver.Stmt // what run executes, without what database/sql does around each statement
+}
+
+func newSQLiteWriter(conn *sql.Conn) *sqliteWriter {
+	return &sqliteWriter{prepared: newPrepared(conn), conn: conn, plain: map[string]driver.Stmt{}}
+}
+
+func (w *sqliteWriter) close() error {
+	errs := []error{w.prepared.close()}
+	for _, stmt := range w.plain {
+		errs = append(errs, stmt.Close())
+	}
+	return errors.Join(errs...)
+}
 
 func (w *sqliteWriter) begin(ctx context.Context) (storedHead, error) {
 	if err := w.exec(ctx, `BEGIN IMMEDIATE`); err != nil {
@@ -176,12 +194,43 @@ func (w *sqliteWriter) begin(ctx context.Context) (storedHead, error) {
 }
 
 func (w *sqliteWriter) run(ctx context.Context, statements []statement) error {
-	for _, s := range statements {
-		if err := w.exec(ctx, s.text, s.args...); err != nil {
+	return w.conn.Raw(func(conn any) error {
+		for _, s := range statements {
+			if err := w.runOne(ctx, conn, s); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (w *sqliteWriter) runOne(ctx context.Context, conn any, s statement) error {
+	stmt := w.plain[s.text]
+	if stmt == nil {
+		preparer, ok := conn.(driver.ConnPrepareContext)
+		if !ok {
+			return errors.New("the SQLite driver does not prepare statements")
+		}
+		var err error
+		if stmt, err = preparer.PrepareContext(ctx, s.text); err != nil {
 			return err
 		}
+		w.plain[s.text] = stmt
 	}
-	return nil
+	args := make([]driver.NamedValue, len(s.args))
+	for i, arg := range s.args {
+		value, err := driver.DefaultParameterConverter.ConvertValue(arg)
+		if err != nil {
+			return err
+		}
+		args[i] = driver.NamedValue{Ordinal: i + 1, Value: value}
+	}
+	execer, ok := stmt.(driver.StmtExecContext)
+	if !ok {
+		return errors.New("the SQLite driver does not execute prepared statements")
+	}
+	_, err := execer.ExecContext(ctx, args)
+	return err
 }
 
 func (w *sqliteWriter) commit(ctx context.Context) error { return w.exec(ctx, `COMMIT`) }

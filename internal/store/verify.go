@@ -131,7 +131,7 @@ func sqliteFaults(ctx context.Context, stored session) (faults []string, err err
 }
 
 // newScratch is an empty database of the present schema.
-func newScratch(ctx context.Context, folder string) (session, func(), error) {
+func newScratch(ctx context.Context, folder string) (*buffered, func(), error) {
 	dir, err := os.MkdirTemp(folder, "writ-verify-")
 	if err != nil {
 		return nil, nil, err
@@ -148,7 +148,7 @@ func newScratch(ctx context.Context, folder string) (session, func(), error) {
 		clean()
 		return nil, nil, errors.Join(err, db.Close())
 	}
-	w := &sqliteWriter{newPrepared(conn)}
+	w := newSQLiteWriter(conn)
 	closeAll := func() { _ = errors.Join(w.close(), conn.Close(), db.Close()); clean() }
 	if err = migrate(ctx, w, sqliteDialect()); err == nil {
 		err = w.exec(ctx, `BEGIN`)
@@ -163,7 +163,7 @@ func newScratch(ctx context.Context, folder string) (session, func(), error) {
 type verification struct {
 	ctx     context.Context
 	stored  *moment
-	rebuilt session
+	rebuilt *buffered
 	tree    *evidence.Tree
 	bundles map[string]bool
 	out     Verified
@@ -337,6 +337,9 @@ func (v *verification) replay(log *evidence.Verifier) error {
 			if err := v.project(e.index, e.body); err != nil {
 				return err
 			}
+		}
+		if err := v.rebuilt.flush(v.ctx); err != nil {
+			v.find("entries", fmt.Sprintf("%d to %d", entries[0].index, next-1), "inconsistent", "they cannot follow on what came before: %v", err)
 		}
 	}
 }

@@ -12,7 +12,7 @@ CREATE TABLE disclosures (
     salt  BYTEA  NOT NULL,
     value BYTEA  NOT NULL,
     PRIMARY KEY (idx, slot)
-){{clustered}};
+);
 CREATE TABLE tiles (
     level BIGINT NOT NULL,
     n     BIGINT NOT NULL,
