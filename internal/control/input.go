@@ -188,6 +188,9 @@ func chainLabels(in *access.Input) []string {
 // entities loads what the decision needs until it needs no more.
 func (s *snapshot) entities(v View, r *access.Request) ([]access.Entity, error) {
 	have := map[access.Ref]*access.Entity{}
+	if err := s.parties(v, r, have); err != nil {
+		return nil, err
+	}
 	for {
 		needs := s.bundle.Needs(r, have)
 		if len(needs) == 0 {
@@ -209,6 +212,29 @@ func (s *snapshot) entities(v View, r *access.Request) ([]access.Entity, error) 
 	}
 	slices.SortFunc(out, func(a, b access.Entity) int { return a.ID.Compare(b.ID) })
 	return out, nil
+}
+
+// parties loads what every decision needs: the parties of the request, and all that they are in.
+func (s *snapshot) parties(v View, r *access.Request, have map[access.Ref]*access.Entity) error {
+	next := make([]access.Ref, 0, 8)
+	next = append(next, r.Subject, r.Resource)
+	if !r.Principal.IsZero() {
+		next = append(next, r.Principal)
+	}
+	for ; len(next) > 0 && len(have) < policy.MaxEntities; next = next[1:] {
+		if _, known := have[next[0]]; known {
+			continue
+		}
+		entity, err := s.entity(v, next[0])
+		if err != nil {
+			return err
+		}
+		have[next[0]] = entity
+		if entity != nil {
+			next = append(next, entity.Parents...)
+		}
+	}
+	return nil
 }
 
 // checkRequest tells an ask that makes no sense from one that is refused: it is never recorded.
