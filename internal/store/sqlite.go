@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -16,7 +17,7 @@ const readerConnections = 4
 
 // connect opens the writer's one connection and the pool of the readers. Every commit is flushed before it returns (I2).
 func (s *Store) connect(ctx context.Context) (err error) {
-	pragmas := []string{"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(2000)", "wal_autocheckpoint(4000)"}
+	pragmas := []string{"journal_mode(WAL)", "synchronous(" + cmp.Or(s.opts.synchronous, "FULL") + ")", "busy_timeout(2000)", "wal_autocheckpoint(4000)"}
 	if s.opts.MaxPages > 0 {
 		pragmas = append(pragmas, "max_page_count("+strconv.FormatInt(s.opts.MaxPages, 10)+")")
 	}

@@ -41,6 +41,8 @@ type Options struct {
 	Reserve int64
 	// MaxPages bounds the database in pages of 4 KiB; 0 means unbounded.
 	MaxPages int64
+	// synchronous is for tests: SQLite's setting; empty means FULL.
+	synchronous string
 }
 
 // Store is the database of one installation. It is safe for concurrent use. One process serves a SQLite database.
