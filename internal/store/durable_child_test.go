@@ -2,11 +2,15 @@ package store
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -36,15 +40,17 @@ func TestMain(m *testing.M) {
 
 // orders are what a child does with which database.
 type orders struct {
-	Do          string // load, script or opening
+	Do          string // load, script, opening or full
 	Database    string
 	Public      string
 	Secret      string
 	Synchronous string
 	Name        string // distinguishes its ids from those of others
 	Writers     int
-	Changes     int   // of each writer; 0: until it is killed
-	FileLimit   int64 // how large a file may become while the script runs, in bytes; 0: unbounded
+	Changes     int    // of each writer; 0: until it is killed
+	FileLimit   int64  // how large a file may become while the script runs, in bytes; 0: unbounded
+	Copy        string // folder outside the small disk
+	before      []told
 }
 
 func (o orders) options() Options {
@@ -52,7 +58,7 @@ func (o orders) options() Options {
 	if err != nil {
 		panic(err)
 	}
-	return Options{Path: o.Database, Signer: signer, VerifierKey: o.Public, Now: time.Now, Reserve: 1 << 16, synchronous: o.Synchronous}
+	return Options{Path: o.Database, Signer: signer, VerifierKey: o.Public, Now: time.Now, Reserve: 1 << 18, synchronous: o.Synchronous}
 }
 
 // newOrders has a key of its own for a database.
@@ -76,11 +82,11 @@ func obey(text string) {
 	if err := json.Unmarshal([]byte(text), &o); err != nil {
 		panic(err)
 	}
-	do := map[string]func(orders){"load": load, "script": script, "opening": opening}
+	do := map[string]func(orders){"load": load, "script": script, "opening": opening, "full": full}
 	do[o.Do](o)
 }
 
-// load prints the id and index of each change after it was acknowledged, in one write.
+// load makes changes as fast as it can.
 func load(o orders) {
 	s, err := Open(context.Background(), o.options())
 	if err != nil {
@@ -92,11 +98,9 @@ func load(o orders) {
 	together(o.Writers, func(i int) {
 		for n := 0; n < o.Changes || o.Changes == 0; n++ {
 			id := fmt.Sprintf("%s.%d.%d", o.Name, i, n)
-			receipt, err := f.try(change(f.decided(id, "t1", bot, counts("c", 60, 1), touches("pii")), f.decided(id+"b", "t1", bot)))
-			if err != nil {
+			if err := f.tell(id, f.small); err != nil {
 				panic(err)
 			}
-			_, _ = fmt.Fprintln(os.Stdout, id, receipt.Indexes[0])
 		}
 	})
 	if err := s.Close(); err != nil {
@@ -104,26 +108,21 @@ func load(o orders) {
 	}
 }
 
-// told is what a child says of one change.
-type told struct {
-	ID         string
-	Index      int64 // of its first entry
-	Error      string
-	Checkpoint []byte // the head right after it, as anybody could have kept it
-}
-
-// tell makes a change and says what became of it, in one write.
+// tell makes a change and says in one line what became of it: its id, the index of its first entry or -1, the head
+// right after it as anybody could have kept it, and what was wrong.
 func (f *fixture) tell(id string, make func(id string) (event.Receipt, error)) error {
 	receipt, err := make(id)
-	line := told{ID: id, Checkpoint: f.Checkpoint()}
-	if err != nil {
-		line.Error = err.Error()
-	} else {
-		line.Index = receipt.Indexes[0]
+	index := int64(-1)
+	if err == nil {
+		index = receipt.Indexes[0]
 	}
-	text, _ := json.Marshal(line)
-	fmt.Println(string(text))
+	fmt.Println(id, index, base64.StdEncoding.EncodeToString(f.Checkpoint()), err)
 	return err
+}
+
+// small is a change of two entries that waits for nothing.
+func (f *fixture) small(id string) (event.Receipt, error) {
+	return f.try(change(f.decided(id, "t1", bot, counts("c", 60, 1), touches("pii")), f.decided(id+"b", "t1", bot)))
 }
 
 // gives is a change of two entries, the second with more beside it than a page holds.
@@ -193,15 +192,51 @@ func opening(o orders) {
 	if err == nil {
 		f := &fixture{Store: s, now: time.Now()}
 		f.scripted()
-		err = s.Close()
+		_ = s.Close()
 	}
-	fmt.Fprintln(os.Stderr, err)
 	ready(0)
 	if s, err = Open(context.Background(), o.options()); err != nil {
 		panic(err)
 	}
 	f := &fixture{Store: s, now: time.Now()}
 	f.end()
+}
+
+// full fills a real disk of 1 MiB, which only this process sees, takes access away on it, and goes on when it has become larger.
+func full(o orders) {
+	folder := filepath.Dir(o.Database)
+	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=1m"); err != nil {
+		fmt.Println("no disk:", err)
+		return
+	}
+	s, err := Open(context.Background(), o.options())
+	if err != nil {
+		panic(err)
+	}
+	f := &fixture{Store: s, now: time.Now()}
+	for n := 0; f.tell(fmt.Sprint("a", n), f.gives) == nil; n++ {
+	}
+	ready(0)
+	_ = f.tell("revoke-b", f.takes)
+	_ = f.tell("c", f.gives)
+	_ = f.tell("revoke-d", f.takes)
+	ready(0)
+	if err := syscall.Mount("tmpfs", folder, "tmpfs", syscall.MS_REMOUNT, "size=8m"); err != nil {
+		panic(err)
+	}
+	f.end()
+	for _, suffix := range []string{"", "-wal"} {
+		content, err := os.ReadFile(o.Database + suffix)
+		if errors.Is(err, fs.ErrNotExist) { // closed, so all of it is in the database
+			continue
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(o.Copy, filepath.Base(o.Database)+suffix), content, 0o600)
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
 }
 
 // end is after the fault.
@@ -220,7 +255,7 @@ func (f *fixture) end() {
 
 // ready says which thread does the work, and waits for a line.
 func ready(thread int) {
-	fmt.Println("ready", thread)
+	fmt.Printf("ready,%d\n", thread) // no acknowledgement
 	if _, err := fmt.Scanln(); err != nil && err.Error() != "unexpected newline" {
 		panic(err)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // traced are the calls by which entries become durable and acknowledgements leave.
-const traced = "pwrite64,pwritev,write,fdatasync,fsync"
+const traced = "pwrite64,pwritev,write,fdatasync,fsync,ftruncate"
 
 // A trace is read for one statement: no acknowledgement began before a flush had ended that began after everything was
 // written that makes the acknowledged entry count (I2).
@@ -28,8 +28,8 @@ type logged struct {
 // flush is a call that made a file durable.
 type flush struct{ began, ended int }
 
-// unflushed returns the acknowledgements in a trace, by index, and for each that came too early what is wrong.
-// Entries are where seen says.
+// unflushed returns the acknowledgements in a trace, and for each that came too early what is wrong. A change is where
+// seen says by its id; an index may have been tried for one change and given to another.
 func unflushed(calls []strace.Call, seen map[string]logged) (acknowledged int, violations []string) {
 	flushes := map[string][]flush{}
 	for _, c := range calls {
@@ -39,17 +39,18 @@ func unflushed(calls []strace.Call, seen map[string]logged) (acknowledged int, v
 	}
 	for _, c := range calls {
 		fd, _ := c.File()
-		var id, index string
+		var id string
+		var index int64
 		if c.Name != "write" || fd != 1 {
 			continue
 		}
-		if n, err := fmt.Sscan(string(c.Data()), &id, &index); n != 2 || err != nil {
+		if n, err := fmt.Sscan(string(c.Data()), &id, &index); n != 2 || err != nil || index < 0 {
 			continue
 		}
 		acknowledged++
-		entry, found := seen[index]
+		entry, found := seen[id]
 		if !found {
-			violations = append(violations, fmt.Sprintf("%s was acknowledged in line %d and never written", index, c.Began))
+			violations = append(violations, fmt.Sprintf("%s was acknowledged in line %d and never written", id, c.Began))
 			continue
 		}
 		covered := false
@@ -57,20 +58,20 @@ func unflushed(calls []strace.Call, seen map[string]logged) (acknowledged int, v
 			covered = covered || entry.line < f.began && f.ended < c.Began
 		}
 		if !covered {
-			violations = append(violations, fmt.Sprintf("%s was written in line %d and acknowledged in line %d without a flush between", index, entry.line, c.Began))
+			violations = append(violations, fmt.Sprintf("%s was written in line %d and acknowledged in line %d without a flush between", id, entry.line, c.Began))
 		}
 	}
 	return acknowledged, violations
 }
 
-// inSQLite finds where each entry was in SQLite's write-ahead log for the first time together with the frame that
+// inSQLite finds where each change was in SQLite's write-ahead log for the first time together with the frame that
 // commits it: one whose header says how large the database is after it.
 func inSQLite(calls []strace.Call) map[string]logged {
-	seen, waiting := map[string]logged{}, []string{}
+	seen, waiting := map[string]logged{}, map[string]bool{}
 	commits := false // the page that follows does
 	for _, c := range calls {
 		_, file := c.File()
-		if c.Name != "pwrite64" || !strings.HasSuffix(file, "-wal") || !c.OK() {
+		if c.Name != "pwrite64" || !strings.HasSuffix(file, "-wal") || !c.OK() || c.Injected() {
 			continue
 		}
 		data := c.Data()
@@ -78,29 +79,27 @@ func inSQLite(calls []strace.Call) map[string]logged {
 			commits = binary.BigEndian.Uint32(data[4:]) != 0
 			continue
 		}
-		for _, index := range entriesIn(data) {
-			if _, found := seen[index]; !found {
-				seen[index] = logged{}
-				waiting = append(waiting, index)
+		for _, id := range idsIn(data) {
+			waiting[id] = true
+		}
+		if !commits {
+			continue
+		}
+		for id := range waiting {
+			if _, found := seen[id]; !found {
+				seen[id] = logged{file, c.Ended}
 			}
 		}
-		if commits {
-			for _, index := range waiting {
-				seen[index] = logged{file, c.Ended}
-			}
-			commits, waiting = false, waiting[:0]
-		}
-	}
-	for _, index := range waiting {
-		delete(seen, index)
+		commits = false
+		clear(waiting)
 	}
 	return seen
 }
 
-// entriesIn are the indexes of the entries whose beginning is in data.
-func entriesIn(data []byte) []string {
+// idsIn are the ids that the entries in data name.
+func idsIn(data []byte) []string {
 	var found []string
-	for _, m := range regexp.MustCompile(`"id":"(\d+)"`).FindAllSubmatch(data, -1) {
+	for _, m := range regexp.MustCompile(`"id":"([a-z0-9.-]+)"`).FindAllSubmatch(data, -1) {
 		found = append(found, string(m[1]))
 	}
 	return found
@@ -151,7 +150,7 @@ func TestUnflushed(t *testing.T) {
 		"that page is flushed too":               {"W|H|P|F) = 0|A", 0},
 	} {
 		text := strings.NewReplacer(
-			"W", `1 pwrite64(4</d/writ.db-wal>, "{\"id\":\"7\"", 4096, 56) = 4096`, "H", `1 pwrite64(4</d/writ.db-wal>, "\0\0\0\1\0\0\0\2abcdefghijklmnop", 24, 32) = 24`,
+			"W", `1 pwrite64(4</d/writ.db-wal>, "{\"id\":\"d\"", 4096, 56) = 4096`, "H", `1 pwrite64(4</d/writ.db-wal>, "\0\0\0\1\0\0\0\2abcdefghijklmnop", 24, 32) = 24`,
 			"P", `1 pwrite64(4</d/writ.db-wal>, "page", 4096, 56) = 4096`, "F", "2 fsync(4</d/writ.db-wal>", "A", `3 write(1<pipe:[1]>, "d 7\n", 4) = 4`, "|", "\n",
 		).Replace(c.trace)
 		if !strings.Contains(c.trace, "H") { // then the entry's own page commits

@@ -58,7 +58,9 @@ func Read(r io.Reader) ([]Call, error) {
 			if call.Name = name; !ok || strings.ContainsAny(name, " \"<") {
 				return nil, fmt.Errorf("%w: %d: %.80q", errLine, n, text)
 			}
-			if args, unfinished := strings.CutSuffix(rest, " <unfinished ...>"); unfinished {
+			if args, detached := strings.CutSuffix(rest, " <detached ...>"); detached {
+				call.Args = args
+			} else if args, unfinished := strings.CutSuffix(rest, " <unfinished ...>"); unfinished {
 				call.Args = args
 				open[pid] = len(calls)
 			} else if call.end(rest, n) != nil {

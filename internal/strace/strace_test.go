@@ -25,7 +25,8 @@ const recorded = `26243 1795573515.049146 pwrite64(3</tmp/writ.db-wal>, "\0\1\"i
 26309 1795573515.071435 <... pread64 resumed>"abc", 4096, 0) = 3
 26308 1795573515.071820 fdatasync(3</tmp/writ.db-wal> <unfinished ...>) = ?
 26309 1795573515.071821 fdatasync(3</tmp/writ.db-wal> <unfinished ...>
-26309 1795573515.071822 +++ killed by SIGKILL +++
+26308 1795573515.071822 write(1<pipe:[63329]>, "d2", 2 <detached ...>
+26309 1795573515.071823 +++ killed by SIGKILL +++
 `
 
 func TestRead(t *testing.T) {
@@ -42,6 +43,7 @@ func TestRead(t *testing.T) {
 		{PID: 26308, Name: "fsync", Args: "4</tmp/a (deleted)>", Result: "-1 EIO (Input/output error) (INJECTED)", Began: 8, Ended: 8},
 		{PID: 26308, Name: "fdatasync", Args: wal + " <unfinished ...>", Result: "?", Began: 10, Ended: 10},
 		{PID: 26309, Name: "fdatasync", Args: wal, Began: 11},
+		{PID: 26308, Name: "write", Args: `1<pipe:[63329]>, "d2", 2`, Began: 12},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatal(diff)
@@ -52,7 +54,7 @@ func TestRead(t *testing.T) {
 	if fd, path := got[4].File(); fd != 4 || path != "/tmp/a" {
 		t.Error(fd, path)
 	}
-	for i, ok := range []bool{true, true, true, true, false, false, false} {
+	for i, ok := range []bool{true, true, true, true, false, false, false, false} {
 		if got[i].OK() != ok || got[i].Injected() != (i == 4) {
 			t.Error(i, got[i].OK(), got[i].Injected())
 		}
