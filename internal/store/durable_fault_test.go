@@ -268,8 +268,8 @@ func TestI1_AFaultAtEveryCall(t *testing.T) {
 		{"fsync", "error=EIO", false}, {"fsync", "error=ENOSPC", false}, {"fsync", "error=EIO", true}, {"ftruncate", "error=EIO", false},
 	} {
 		step := sample
-		if f.stay && f.call == "pwrite64" {
-			step *= 4
+		if f.call == "pwrite64" && (f.stay || f.as == "error=ENOSPC") {
+			step *= 3 // they are many, and each meets headers of frames, pages and checkpoints as well
 		}
 		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
@@ -289,7 +289,7 @@ func TestI1_AFaultAtEveryCallOfOpening(t *testing.T) {
 	} {
 		step := sample
 		if f == (fault{"pwrite64", "error=ENOSPC", false}) {
-			step *= 3 // there are many, and each is like the other error
+			step *= 3
 		}
 		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
