@@ -135,7 +135,7 @@ func (o orders) holds(t *testing.T, all []told) {
 			size += 2
 		case one.index < 0 && errors.Is(err, access.ErrNotFound) && errors.Is(err2, access.ErrNotFound):
 		default:
-			t.Errorf("%+v: is at %d (%v) and %d (%v)", one, first, err, second, err2)
+			t.Errorf("%s, told at %d (%s), is at %d (%v) and %d (%v)", one.id, one.index, one.err, first, err, second, err2)
 		}
 		if one.checkpoint == "" {
 			continue
@@ -240,9 +240,9 @@ func (o orders) disturb(t *testing.T, n int, options []string) ([]told, []strace
 				acknowledged++
 			}
 		}
-		got, violations := unflushed(calls, inSQLite(calls))
-		if got != acknowledged || len(violations) > 0 {
-			t.Errorf("%d of %d acknowledgements are in the trace; too early: %q", got, acknowledged, violations)
+		given := answers(calls)
+		if wrong := strace.TooEarly(calls, given, strace.InSQLite(calls)); len(given) != acknowledged || len(wrong) > 0 {
+			t.Errorf("%d of %d acknowledgements are in the trace; too early: %q", len(given), acknowledged, wrong)
 		}
 	}
 	o.holds(t, append(c.told, o.before...))
