@@ -160,7 +160,7 @@ func (w *world) openStore() {
 	key, err := evidence.NewSigner(secret)
 	check(w.t, err)
 	w.store, err = store.Open(w.t.Context(), store.Options{
-		Path: filepath.Join(w.t.TempDir(), "writ.db"), Signer: key, VerifierKey: public, Engine: "test", Now: w.now.now, Reserve: 1 << 20,
+		Database: filepath.Join(w.t.TempDir(), "writ.db"), Signer: key, VerifierKey: public, Engine: "test", Now: w.now.now, Reserve: 1 << 20,
 	})
 	check(w.t, err)
 	w.t.Cleanup(func() { check(w.t, w.store.Close()) })

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -46,7 +45,6 @@ type App struct {
 	cancel  context.CancelFunc
 	looped  chan struct{}
 	leaving context.CancelFunc // ends the waiting of long-polls
-	placed  os.FileInfo        // the database as it was opened
 	trouble atomic.Pointer[error]
 }
 
@@ -97,10 +95,8 @@ func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
 			OpenQuestions: config.Limits.OpenQuestions,
 		},
 	})
+	opened.OnMoved(c.Wake)
 	a := &App{Control: c, config: config, log: o.Log, store: opened, looped: make(chan struct{})}
-	if a.placed, err = os.Stat(a.DatabasePath()); err != nil {
-		return nil, err
-	}
 	if err := a.applySite(ctx); err != nil {
 		return nil, err
 	}
@@ -133,7 +129,7 @@ func openStore(ctx context.Context, config Config, o Options) (*store.Store, err
 		return nil, fmt.Errorf("log.verifier_key: %w", err)
 	}
 	return store.Open(ctx, store.Options{
-		Path: filepath.Join(config.Data, DatabaseFile), Signer: signer, VerifierKey: strings.TrimSpace(string(public)),
+		Database: config.database(), Signer: signer, VerifierKey: strings.TrimSpace(string(public)),
 		Engine: Version, Now: o.Now, Log: o.Log,
 	})
 }
@@ -278,16 +274,16 @@ func (a *App) Close() error {
 	return a.store.Close()
 }
 
-// DatabasePath is the database's file.
-func (a *App) DatabasePath() string { return filepath.Join(a.config.Data, DatabaseFile) }
+// Database is where the database is: the path of a file, or a URL.
+func (a *App) Database() string { return a.config.database() }
 
 // Store is the database, for what reads the log in the same process.
 func (a *App) Store() *store.Store { return a.store }
 
 // health is nil while the process can serve. What was moved or replaced under it takes no commit, though old reads still work.
 func (a *App) health(ctx context.Context) error {
-	if now, err := os.Stat(a.DatabasePath()); err != nil || !os.SameFile(now, a.placed) {
-		return fmt.Errorf("%s was moved, deleted or replaced under the running server: put it back, or restore and restart", a.DatabasePath())
+	if err := a.store.Check(ctx); err != nil {
+		return err
 	}
 	if trouble := a.trouble.Load(); trouble != nil {
 		return fmt.Errorf("what is due cannot be recorded: %w", *trouble)
@@ -331,7 +327,11 @@ func (a *App) round(ctx context.Context) {
 	}
 }
 
+// sweep is for one of the processes that share a database.
 func (a *App) sweep(ctx context.Context) error {
+	if leads, err := a.store.Leads(ctx); err != nil || !leads {
+		return err
+	}
 	for ctx.Err() == nil {
 		if done, err := a.Control.Sweep(ctx); err != nil || done == 0 {
 			return err

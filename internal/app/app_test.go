@@ -112,10 +112,10 @@ func TestReadyAgainWhenWhatIsDueIsRecorded(t *testing.T) {
 		_, err = a.Control.OpenTask(t.Context(), agent, control.Opening{Type: "support", Purpose: "a customer complains", Duration: 60})
 		check(t, err)
 		check(t, a.health(t.Context()))
-		check(t, os.Rename(a.DatabasePath(), a.DatabasePath()+".old"))
+		check(t, os.Rename(a.Database(), a.Database()+".old"))
 		time.Sleep(62 * time.Second) // of the bubble
 		synctest.Wait()
-		check(t, os.Rename(a.DatabasePath()+".old", a.DatabasePath()))
+		check(t, os.Rename(a.Database()+".old", a.Database()))
 		if err := a.health(t.Context()); !errors.Is(err, access.ErrUnavailable) {
 			t.Errorf("the last commit failed, and health says %v", err)
 		}
@@ -201,20 +201,20 @@ func TestReadyUntilTheDatabaseIsReplaced(t *testing.T) {
 	s := serve(t)
 	anybody := s.client(t, "support-bot", nil, nil)
 	check(t, anybody.Ready(t.Context()))
-	content, err := os.ReadFile(s.DatabasePath())
+	content, err := os.ReadFile(s.Database())
 	check(t, err)
-	check(t, os.Rename(s.DatabasePath(), s.DatabasePath()+".old"))
+	check(t, os.Rename(s.Database(), s.Database()+".old"))
 	if err := s.health(t.Context()); err == nil {
 		t.Error("ready without a database")
 	}
-	check(t, os.WriteFile(s.DatabasePath(), content, 0o600))
+	check(t, os.WriteFile(s.Database(), content, 0o600))
 	if err := s.health(t.Context()); err == nil {
 		t.Error("ready on another file than was opened")
 	}
 	if err := anybody.Ready(t.Context()); err == nil {
 		t.Error("the probe says ready")
 	}
-	check(t, os.Rename(s.DatabasePath()+".old", s.DatabasePath()))
+	check(t, os.Rename(s.Database()+".old", s.Database()))
 	check(t, anybody.Ready(t.Context()))
 	s.stop()
 	check(t, <-s.done)

@@ -23,6 +23,9 @@ type Config struct {
 	URL string `yaml:"url"`
 	// Data is the folder of the database. It must be on a local disk.
 	Data string `yaml:"data"`
+	// Database is the URL of a PostgreSQL database (postgres://user@host/name?sslmode=verify-full), which several processes may
+	// serve together. It holds no password: name a file with passfile=, a client certificate, or use the socket. Empty: SQLite in Data.
+	Database string `yaml:"database"`
 	// Site is the folder with catalog/ and policy/ that is applied at every start. Empty: nothing is applied.
 	Site string `yaml:"site"`
 	// TLS is required unless Listen is a loopback address or BehindProxy is set.
@@ -130,6 +133,13 @@ func (c *Config) resolve(folder string) {
 	}
 }
 
+func (c *Config) database() string {
+	if c.Database != "" {
+		return c.Database
+	}
+	return filepath.Join(c.Data, DatabaseFile)
+}
+
 // Check names everything that is wrong or unsafe in the configuration.
 func (c *Config) Check() error {
 	var faults []error
@@ -158,6 +168,9 @@ func (c *Config) Check() error {
 			fault("%s: required", name)
 		}
 	}
+	if err := checkDatabase(c.Database); err != nil {
+		fault("database: %w", err)
+	}
 	if len(c.Tokens.Keys) == 0 {
 		fault("tokens.keys: at least one is required")
 	}
@@ -171,6 +184,29 @@ func (c *Config) Check() error {
 		fault("limits: each must be positive")
 	}
 	return errors.Join(faults...)
+}
+
+// checkDatabase refuses a URL with a secret in it, and one that lets others read or change what travels.
+func checkDatabase(database string) error {
+	if database == "" {
+		return nil
+	}
+	u, err := url.Parse(database)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return errors.New("must be a URL such as postgres://writ@db.example.com/writ?sslmode=verify-full") // without what may be a password
+	}
+	if _, secret := u.User.Password(); secret || u.Query().Has("password") {
+		return errors.New("holds a password: put it into a file of mode 0600 and name that with passfile=")
+	}
+	host := u.Hostname()
+	if named := u.Query().Get("host"); named != "" {
+		host = named
+	}
+	local := strings.HasPrefix(host, "/") || isLoopback(host)
+	if mode := u.Query().Get("sslmode"); !local && mode != "verify-full" && mode != "verify-ca" {
+		return fmt.Errorf("%s is reached over the network: set sslmode=verify-full", host)
+	}
+	return nil
 }
 
 func isLoopback(host string) bool {

@@ -45,3 +45,15 @@ func (n notifier) wake(id string) {
 		delete(n.waiting, id)
 	}
 }
+
+func (n notifier) wakeAll() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, w := range n.waiting {
+		close(w.changed)
+	}
+	clear(n.waiting)
+}
+
+// Wake lets everybody who waits for something look again: another process may have changed it.
+func (c *Control) Wake() { c.changed.wakeAll() }

@@ -71,7 +71,7 @@ func worldWithoutPolicy(t testing.TB) *world {
 	signer, err := evidence.NewSigner(secret)
 	check(t, err)
 	w.store, err = store.Open(t.Context(), store.Options{
-		Path: w.path, Signer: signer, VerifierKey: public, Engine: "test", Now: func() time.Time { return w.now }, Reserve: 1 << 20,
+		Database: w.path, Signer: signer, VerifierKey: public, Engine: "test", Now: func() time.Time { return w.now }, Reserve: 1 << 20,
 	})
 	check(t, err)
 	t.Cleanup(func() { check(t, w.store.Close()) })

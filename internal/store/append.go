@@ -98,6 +98,10 @@ func (tx *transaction) append(draft *event.Draft) (int64, error) {
 	if err := tx.beside(written); err != nil {
 		return 0, err
 	}
+	tx.last = raw
+	if draft.Task != "" {
+		tx.tasks[draft.Task] = taskEnd{seq: entry.TaskSeq, last: index}
+	}
 	p := projection{ctx: tx.ctx, on: tx.on, index: index, at: tx.now, task: draft.Task}
 	return index, p.project(written)
 }
@@ -137,17 +141,51 @@ func (tx *transaction) erase(e *event.ValueErased) error {
 	return nil
 }
 
+// taskEnd is how many entries a task has, and which is the last.
+type taskEnd struct {
+	seq  int
+	last int64
+}
+
+const (
+	selectSeq  = `SELECT seq FROM task_log WHERE task = $1`
+	selectLast = `SELECT last FROM task_log WHERE task = $1`
+)
+
 // number is the place of the next entry among those of its task.
 func (tx *transaction) number(task string) (seq int, prev string, err error) {
 	if task == "" {
 		return 0, "", nil
 	}
-	var last int64
-	err = tx.on.row(tx.ctx, `SELECT seq, last FROM task_log WHERE task = $1`, []any{task}, &seq, &last)
-	if errors.Is(err, sql.ErrNoRows) {
+	end, known := tx.tasks[task]
+	if !known {
+		end, known = tx.store.tasks[task]
+	}
+	if !known {
+		if end, err = tx.taskEnd(task); err != nil {
+			return 0, "", err
+		}
+	}
+	if end.seq == 0 {
 		return 1, "", nil
 	}
-	return seq + 1, strconv.FormatInt(last, 10), err
+	return end.seq + 1, strconv.FormatInt(end.last, 10), nil
+}
+
+func (tx *transaction) taskEnd(task string) (taskEnd, error) {
+	var ends [2]int64
+	for i, text := range []string{selectSeq, selectLast} {
+		r := read{text: text, args: []any{task}}
+		now, known := tx.checked[r.key()]
+		if !known {
+			var err error
+			if now, err = r.value(tx.ctx, tx.on); err != nil {
+				return taskEnd{}, err
+			}
+		}
+		ends[i] = now
+	}
+	return taskEnd{seq: int(max(ends[0], 0)), last: ends[1]}, nil
 }
 
 // data is the event as JSON with the commitments to its values; the values are stored beside the entry.
@@ -190,8 +228,8 @@ func (tx *transaction) data(index int64, draft *event.Draft) (json.RawMessage, e
 
 // moveHead signs the tree as it is now and writes it as the head, if it has grown.
 func (tx *transaction) moveHead() (*head, error) {
-	if last := tx.store.head.Load(); last.size == tx.tree.Size() {
-		return last, nil
+	if tx.head.size == tx.tree.Size() {
+		return tx.head, nil
 	}
 	signed, err := evidence.Checkpoint{Origin: tx.store.Origin(), Size: tx.tree.Size(), Root: tx.tree.Root()}.Sign(tx.store.opts.Signer)
 	if err != nil {
@@ -206,7 +244,7 @@ func (tx *transaction) moveHead() (*head, error) {
 // tileReader reads full tiles from the database.
 type tileReader struct {
 	ctx context.Context
-	on  *session
+	on  session
 }
 
 func (r tileReader) ReadTile(level int, index int64) ([]byte, error) {
@@ -219,7 +257,7 @@ func (r tileReader) ReadTile(level int, index int64) ([]byte, error) {
 }
 
 // leafHashes hashes the entries from (included) to (excluded).
-func leafHashes(ctx context.Context, on *session, from, to int64) ([]evidence.Hash, error) {
+func leafHashes(ctx context.Context, on session, from, to int64) ([]evidence.Hash, error) {
 	hashes := make([]evidence.Hash, 0, to-from)
 	err := on.each(ctx, `SELECT body FROM entries WHERE idx >= $1 AND idx < $2 ORDER BY idx`, []any{from, to}, func(row func(...any) error) error {
 		var body []byte

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,8 +25,10 @@ type operation struct {
 	decide func(*View) (event.Change, error)
 	change event.Change
 	reads  []read
-	again  bool // decided inside a transaction that was undone: what it saw there may never come to be
-	urgent bool // may use the reserve: it takes access away
+	since  int64 // where the changes stood when it began to read
+	first  bool  // it begins the log, if nobody else has
+	again  bool  // decided inside a transaction that was undone: what it saw there may never come to be
+	urgent bool  // may use the reserve: it takes access away
 	done   chan result
 }
 
@@ -57,6 +58,7 @@ func (s *Store) Revoke(ctx context.Context, decide func(*View) (event.Change, er
 }
 
 func (s *Store) update(ctx context.Context, decide func(*View) (event.Change, error), urgent bool) (event.Receipt, error) {
+	since := s.changes.now()
 	view := &View{ctx: ctx, store: s, on: s.reads}
 	change, err := decide(view)
 	if err != nil {
@@ -65,7 +67,7 @@ func (s *Store) update(ctx context.Context, decide func(*View) (event.Change, er
 	if len(change.Drafts) == 0 && change.Remember == nil {
 		return event.Receipt{Time: s.Now()}, nil
 	}
-	return s.enqueue(&operation{ctx: ctx, decide: decide, change: change, reads: view.seen, urgent: urgent, done: make(chan result, 1)})
+	return s.enqueue(&operation{ctx: ctx, decide: decide, change: change, reads: view.seen, since: since, urgent: urgent, done: make(chan result, 1)})
 }
 
 // enqueue hands an operation to the committing goroutine and waits for it.
@@ -121,6 +123,8 @@ func (s *Store) run() {
 			batch := s.gather(op, last)
 			last = len(batch)
 			s.commit(batch)
+		case <-s.db.moved():
+			s.catchUp()
 		case <-s.closing:
 			return
 		}
@@ -168,16 +172,19 @@ func (f *failure) Unwrap() error { return f.err }
 
 // commit records a batch under one flush. An operation that cannot be recorded is answered, and the others are tried
 // without it, so that none fails for another's sake. When the space runs out each is tried by itself, and what takes
-// access away once more on the reserve. What fails for all, such as a locked database, is answered to all at once.
+// access away once more on the reserve. What fails for all, such as a database that does not answer, is answered to all at once.
 func (s *Store) commit(batch []*operation) {
-	results, err := s.write(batch)
+	results, err := s.write(batch, false)
+	if errors.Is(err, errFlush) && !errors.Is(err, errLost) && !s.db.full(err) {
+		results, err = s.write(batch, true) // to find out whose fault it was
+	}
 	var failed *failure
 	switch {
 	case err == nil:
 		for i, op := range batch {
 			op.done <- results[i]
 		}
-	case isFull(err):
+	case s.db.full(err):
 		s.commitFull(batch, err)
 	case errors.As(err, &failed):
 		s.opts.Log.ErrorContext(context.Background(), "an operation cannot be recorded", slog.Any("error", err))
@@ -199,7 +206,7 @@ func (s *Store) commitFull(batch []*operation, err error) {
 		for _, op := range batch {
 			s.commit([]*operation{op})
 		}
-	case batch[0].urgent && s.useReserve():
+	case batch[0].urgent && s.db.useReserve():
 		s.commit(batch)
 	default:
 		s.opts.Log.ErrorContext(context.Background(), "commit failed: no space left", slog.Any("error", err))
@@ -207,26 +214,35 @@ func (s *Store) commitFull(batch []*operation, err error) {
 	}
 }
 
-// write is one transaction: check what was read, append, project, move the head, flush. On an error nothing has
-// happened, neither in the database nor in memory.
-func (s *Store) write(batch []*operation) (results []result, err error) {
+// write is one transaction: hold the head, check what was read, append, project, move the head, flush. On an error nothing
+// has happened, neither in the database nor in memory, unless the connection was lost during the commit. What is written
+// is gathered, and runs together; with singly what each operation writes runs by itself.
+func (s *Store) write(batch []*operation, singly bool) (results []result, err error) {
 	ctx := context.Background() // a caller that goes away must not tear a batch that others share
 	defer func() {
 		if err != nil {
-			// Also after a BEGIN that failed: if an earlier ROLLBACK did, this one mends it. Without a transaction it does nothing.
-			_ = s.writes.exec(ctx, `ROLLBACK`)
+			s.writes.rollback(ctx)
 		}
 	}()
-	if err := s.writes.exec(ctx, `BEGIN IMMEDIATE`); err != nil {
+	tx, err := s.begin(ctx)
+	if err != nil {
 		return nil, err
 	}
-	tx := &transaction{store: s, ctx: ctx, on: s.writes, tree: s.tree.Clone(), now: s.Now()}
-	if err := s.checkHead(ctx); err != nil {
+	if err := tx.prepare(batch); err != nil {
 		return nil, err
 	}
 	for i, op := range batch {
 		got, err := tx.record(op)
-		if err != nil {
+		if err == nil && singly {
+			err = tx.on.flush(ctx)
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, errLost):
+			return nil, err
+		case tx.on.broken && !singly:
+			return nil, fmt.Errorf("%w: %w", errFlush, err) // it may be another's fault
+		default:
 			return nil, &failure{op: i, err: err}
 		}
 		results = append(results, got)
@@ -235,7 +251,10 @@ func (s *Store) write(batch []*operation) (results []result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.files.check(); err != nil {
+	if err := tx.on.flush(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.db.check(ctx); err != nil {
 		return nil, err
 	}
 	if s.beforeCommit != nil {
@@ -243,40 +262,76 @@ func (s *Store) write(batch []*operation) (results []result, err error) {
 			return nil, err
 		}
 	}
-	if err := s.writes.exec(ctx, `COMMIT`); err != nil {
+	err = s.writes.commit(ctx)
+	if errors.Is(err, errUnknown) {
+		err = tx.settle(next, err)
+	}
+	if err != nil {
 		return nil, err
 	}
+	s.committed(tx, next)
+	return results, nil
+}
+
+// committed makes what was committed the state of this process.
+func (s *Store) committed(tx *transaction, next *head) {
+	s.changes.add(tx.done)
 	s.tmu.Lock()
 	s.tree = tx.tree
 	s.head.Store(next)
 	s.tmu.Unlock()
-	return results, nil
-}
-
-// checkHead makes sure that nobody else has moved the log since this process last did.
-func (s *Store) checkHead(ctx context.Context) error {
-	known := s.head.Load()
-	if known.size == 0 {
-		return nil
+	if len(s.tasks) > keptTasks {
+		clear(s.tasks)
 	}
-	var size int64
-	var checkpoint []byte
-	if err := s.writes.row(ctx, `SELECT size, checkpoint FROM head WHERE one = 1`, nil, &size, &checkpoint); err != nil {
-		return err
+	for task, end := range tx.tasks {
+		s.tasks[task] = end
 	}
-	if size != known.size || !bytes.Equal(checkpoint, known.checkpoint) {
-		return fmt.Errorf("%w (size %d is acknowledged, the database has %d)", ErrForked, known.size, size)
-	}
-	return nil
 }
 
 // transaction is the state of one batch while it is being written.
 type transaction struct {
 	store *Store
 	ctx   context.Context
-	on    *session
+	on    *buffered
 	tree  *evidence.Tree
+	head  *head // that it began with
 	now   time.Time
+	done  commit             // what it has written so far
+	tasks map[string]taskEnd // where the tasks that it has written to stand in the log
+	last  []byte             // the newest entry
+	// checked is what the reads of the batch are worth now, where that had to be looked up; by text and arguments.
+	checked map[string]int64
+}
+
+// begin starts a transaction that holds the head of the log, on all that other processes have committed.
+func (s *Store) begin(ctx context.Context) (*transaction, error) {
+	stored, err := s.writes.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkClock(stored.clock); err != nil {
+		return nil, err
+	}
+	if err := s.follow(ctx, s.writes, stored); err != nil {
+		return nil, err
+	}
+	tx := &transaction{store: s, ctx: ctx, tree: s.tree.Clone(), head: s.head.Load(), now: s.Now(), tasks: map[string]taskEnd{}}
+	tx.on = &buffered{writer: s.writes, forms: s.forms, wrote: func(w statement) { s.changes.note(&tx.done, w) }}
+	return tx, nil
+}
+
+// maxClockSkew is how far a process's clock may be from that of the database that it shares with others (I4).
+const maxClockSkew = time.Second
+
+func (s *Store) checkClock(database time.Time) error {
+	most := maxClockSkew
+	if s.opts.clockSkew != 0 {
+		most = s.opts.clockSkew
+	}
+	if skew := s.opts.Now().Sub(database).Abs(); !database.IsZero() && skew > most {
+		return fmt.Errorf("%w: this clock and the database's are %s apart: correct it", access.ErrUnavailable, skew.Round(time.Millisecond))
+	}
+	return nil
 }
 
 // record appends one operation's change. A refusal that leaves nothing behind is in the result; a returned error
@@ -285,11 +340,14 @@ func (tx *transaction) record(op *operation) (result, error) {
 	if err := op.ctx.Err(); err != nil {
 		return result{err: unavailable(err)}, nil
 	}
-	if !op.urgent && !tx.store.reserve.kept.Load() {
+	if !op.urgent && !tx.store.db.granting() {
 		return result{err: fmt.Errorf("%w: the disk is full, only revoking works", access.ErrUnavailable)}, nil
 	}
 	if behind := tx.store.clockBehind(); !op.urgent && behind > maxClockBehind {
 		return result{err: fmt.Errorf("%w: the clock is %s behind the log: correct it", access.ErrUnavailable, behind.Round(time.Second))}, nil
+	}
+	if op.first && tx.tree.Size() > 0 {
+		return result{}, nil
 	}
 	if op.beat != nil {
 		return result{receipt: event.Receipt{Time: tx.now}}, tx.note(op.beat)
@@ -301,8 +359,10 @@ func (tx *transaction) record(op *operation) (result, error) {
 	}
 	if stale {
 		op.again = true
-		if change, err = tx.decide(op); err != nil {
-			return result{err: err}, nil //nolint:nilerr // it is the caller's, not the transaction's
+		if change, err = tx.decide(op); err != nil && tx.on.broken {
+			return result{}, err
+		} else if err != nil {
+			return result{err: err}, nil
 		}
 	}
 	receipt, err := tx.apply(change)
@@ -337,13 +397,17 @@ func (tx *transaction) note(b *beat) error {
 		ON CONFLICT (task) DO UPDATE SET at = excluded.at WHERE excluded.at > heartbeats.at`, b.task, micros(b.at))
 }
 
-// stale reports whether something that the operation read is no longer so.
+// stale reports whether something that the operation read is no longer so. It looks only where that may be.
 func (tx *transaction) stale(op *operation) (bool, error) {
 	if op.again {
 		return true, nil
 	}
-	for _, r := range op.reads {
-		now, err := r.value(tx.ctx, tx.on)
+	for i := range op.reads {
+		r := &op.reads[i]
+		if !tx.suspect(op, r) {
+			continue
+		}
+		now, err := tx.present(r)
 		if err != nil {
 			return false, err
 		}
@@ -352,4 +416,50 @@ func (tx *transaction) stale(op *operation) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// suspect reports whether what was read may have changed since. What leaves no evidence can be changed by another process
+// without a move of the head.
+func (tx *transaction) suspect(op *operation, r *read) bool {
+	s := tx.store
+	return s.db.shared() && s.forms.unlogged(r.text) || s.changes.since(op.since, r, &tx.done)
+}
+
+// present is what a read is worth now.
+func (tx *transaction) present(r *read) (int64, error) {
+	if now, known := tx.checked[r.key()]; known && !tx.store.changes.touches(&tx.done, r) {
+		return now, nil
+	}
+	return r.value(tx.ctx, tx.on)
+}
+
+// prepare looks up at once what the batch needs: the reads that another process may have changed, and where the tasks that
+// it adds to stand in the log.
+func (tx *transaction) prepare(batch []*operation) error {
+	var need []read
+	tx.checked = map[string]int64{}
+	add := func(r read) {
+		if _, known := tx.checked[r.key()]; !known {
+			tx.checked[r.key()] = 0
+			need = append(need, r)
+		}
+	}
+	for _, op := range batch {
+		for i := range op.reads {
+			if !op.again && tx.suspect(op, &op.reads[i]) {
+				add(op.reads[i])
+			}
+		}
+		for i := range op.change.Drafts {
+			if task := op.change.Drafts[i].Task; task != "" && tx.store.tasks[task].seq == 0 {
+				add(read{text: selectSeq, args: []any{task}})
+				add(read{text: selectLast, args: []any{task}})
+			}
+		}
+	}
+	values, err := tx.on.numbers(tx.ctx, need)
+	for i := range values {
+		tx.checked[need[i].key()] = values[i]
+	}
+	return err
 }

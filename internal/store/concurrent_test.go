@@ -22,6 +22,10 @@ func change(drafts ...event.Draft) event.Change { return event.Change{Drafts: dr
 
 // Whatever a decision reads: if it changes before the commit, the decision is made again, on what is so then.
 func TestADecisionOnWhatChangedIsMadeAgain(t *testing.T) {
+	onEach(t, aDecisionOnWhatChangedIsMadeAgain)
+}
+
+func aDecisionOnWhatChangedIsMadeAgain(t *testing.T, open opener) {
 	type look = func(v *View) error
 	one := func(v *View, err error) error { _ = v; return err }
 	for name, c := range map[string]struct {
@@ -121,10 +125,7 @@ func TestADecisionOnWhatChangedIsMadeAgain(t *testing.T) {
 		"a fact that is erased": {
 			look: func(*fixture) look { return func(v *View) error { _, err := v.Fact(doc); return err } },
 			meddle: func(f *fixture) event.Change {
-				var index int64
-				if err := f.readers.QueryRow(`SELECT version FROM facts`).Scan(&index); err != nil {
-					f.t.Fatal(err)
-				}
+				index := f.number(`SELECT version FROM facts`)
 				return change(event.Draft{Event: &event.ValueErased{Index: index, Slots: []string{"0"}}})
 			},
 		},
@@ -227,7 +228,9 @@ func TestADecisionOnWhatChangedIsMadeAgain(t *testing.T) {
 }
 
 // A heartbeat that arrives while a sweep ends the task is not overlooked.
-func TestAHeartbeatSavesATaskFromTheSweep(t *testing.T) {
+func TestAHeartbeatSavesATaskFromTheSweep(t *testing.T) { onEach(t, aHeartbeatSavesATaskFromTheSweep) }
+
+func aHeartbeatSavesATaskFromTheSweep(t *testing.T, open opener) {
 	f := open(t)
 	f.record(f.taskOpened("t1", bot))
 	opened := f.now
@@ -255,7 +258,9 @@ func TestAHeartbeatSavesATaskFromTheSweep(t *testing.T) {
 }
 
 // Many at once for the last one of something: exactly as many get it as there are.
-func TestTwoNeverTakeTheLastOne(t *testing.T) {
+func TestTwoNeverTakeTheLastOne(t *testing.T) { onEach(t, twoNeverTakeTheLastOne) }
+
+func twoNeverTakeTheLastOne(t *testing.T, open opener) {
 	const callers, limit = 40, 7
 	for name, take := range map[string]func(f *fixture, v *View, i int) (int64, event.Draft){
 		"counter": func(f *fixture, v *View, i int) (int64, event.Draft) {
@@ -320,7 +325,9 @@ func failed(err error) int64 {
 }
 
 // One key, one approval, one catalog version: of many who want it, one gets it.
-func TestOnlyOneGetsIt(t *testing.T) {
+func TestOnlyOneGetsIt(t *testing.T) { onEach(t, onlyOneGetsIt) }
+
+func onlyOneGetsIt(t *testing.T, open opener) {
 	for name, take := range map[string]func(f *fixture, v *View, i int) (bool, event.Change){
 		"idempotency key": func(f *fixture, v *View, i int) (bool, event.Change) {
 			_, used, _ := v.Remembered(bot, "k")
@@ -380,7 +387,7 @@ type held struct {
 	done  chan struct{} // one for every answer
 }
 
-func hold(t *testing.T) *held {
+func hold(t *testing.T, open opener) *held {
 	h := &held{fixture: open(t), sizes: make(chan int), next: make(chan error), done: make(chan struct{}, 5000)}
 	h.beforeCommit = func(n int) error {
 		h.sizes <- n
@@ -419,7 +426,11 @@ func fine(t *testing.T) func(event.Receipt, error) {
 }
 
 func TestManyShareOneCommitAndABatchIsBounded(t *testing.T) {
-	h := hold(t)
+	onEach(t, manyShareOneCommitAndABatchIsBounded)
+}
+
+func manyShareOneCommitAndABatchIsBounded(t *testing.T, open opener) {
+	h := hold(t, open)
 	h.first(fine(t))
 	for i := range maxBatch + 3 {
 		h.goUpdate(t.Context(), false, func(*View) (event.Change, error) { return change(h.decided(fmt.Sprint("d", i), "t1", bot)), nil }, fine(t))
@@ -439,8 +450,10 @@ func TestManyShareOneCommitAndABatchIsBounded(t *testing.T) {
 }
 
 // One that cannot be recorded does not fail the others, nor cost each of them a commit of its own.
-func TestOneFailureInABatchIsItsOwn(t *testing.T) {
-	h := hold(t)
+func TestOneFailureInABatchIsItsOwn(t *testing.T) { onEach(t, oneFailureInABatchIsItsOwn) }
+
+func oneFailureInABatchIsItsOwn(t *testing.T, open opener) {
+	h := hold(t, open)
 	h.first(fine(t))
 	mine := errors.New("mine")
 	var refused, own, gone error
@@ -481,7 +494,11 @@ func TestOneFailureInABatchIsItsOwn(t *testing.T) {
 
 // What was decided inside a transaction that was undone is decided again: what it saw there may never come to be.
 func TestADecisionOnAnUndoneStateIsMadeAgain(t *testing.T) {
-	h := hold(t)
+	onEach(t, aDecisionOnAnUndoneStateIsMadeAgain)
+}
+
+func aDecisionOnAnUndoneStateIsMadeAgain(t *testing.T, open opener) {
+	h := hold(t, open)
 	h.first(fine(t))
 	h.goUpdate(t.Context(), false, func(*View) (event.Change, error) {
 		return change(h.object(event.KindIdentity, bot, event.OpAdded)), nil
@@ -520,7 +537,11 @@ func TestADecisionOnAnUndoneStateIsMadeAgain(t *testing.T) {
 
 // The same within one batch: its first fails alone, and the second, decided on it, is decided again.
 func TestADecisionAfterAFailureInItsBatchIsMadeAgain(t *testing.T) {
-	h := hold(t)
+	onEach(t, aDecisionAfterAFailureInItsBatchIsMadeAgain)
+}
+
+func aDecisionAfterAFailureInItsBatchIsMadeAgain(t *testing.T, open opener) {
+	h := hold(t, open)
 	h.first(fine(t))
 	h.goUpdate(t.Context(), false, func(*View) (event.Change, error) { return change(h.decided("a", "t1", bot)), nil }, fine(t))
 	var made []string
@@ -537,14 +558,19 @@ func TestADecisionAfterAFailureInItsBatchIsMadeAgain(t *testing.T) {
 	for range 4 {
 		<-h.done
 	}
-	same(t, "decided", made, []string{"after a: false", "after a: true", "after a: true"})
-	if _, err := h.view().DecisionIndex("b3"); err != nil {
+	// Outside, with the others, with each by itself to find the one at fault, and without that one.
+	same(t, "decided", made, []string{"after a: false", "after a: true", "after a: true", "after a: true"})
+	if _, err := h.view().DecisionIndex("b4"); err != nil {
 		t.Error("what was recorded is not what was decided last:", err)
 	}
 }
 
 func TestAPanicInsideTheTransactionIsOneCallersError(t *testing.T) {
-	h := hold(t)
+	onEach(t, aPanicInsideTheTransactionIsOneCallersError)
+}
+
+func aPanicInsideTheTransactionIsOneCallersError(t *testing.T, open opener) {
+	h := hold(t, open)
 	h.first(fine(t))
 	h.goUpdate(t.Context(), false, func(*View) (event.Change, error) { return change(h.decided("a", "t1", bot)), nil }, fine(t))
 	runs := 0
@@ -565,7 +591,7 @@ func TestAPanicInsideTheTransactionIsOneCallersError(t *testing.T) {
 
 // When too many wait, requests are refused at once; what takes access away waits for its turn.
 func TestAFullQueueRefusesAllButRevoking(t *testing.T) {
-	h := hold(t)
+	h := hold(t, open)
 	h.first(fine(t))
 	for len(h.queue) < cap(h.queue) {
 		h.queue <- &operation{ctx: t.Context(), decide: nothing, done: make(chan result, 1)}
@@ -633,7 +659,9 @@ func TestOneCallerMakesOneCommitEach(t *testing.T) {
 }
 
 // Everything that was acknowledged is in the log, and nothing is there by half, when the store closes under load.
-func TestCloseUnderLoad(t *testing.T) {
+func TestCloseUnderLoad(t *testing.T) { onEach(t, closeUnderLoad) }
+
+func closeUnderLoad(t *testing.T, open opener) {
 	f := open(t)
 	var mu sync.Mutex
 	acknowledged := map[string]int64{}
@@ -697,7 +725,7 @@ func TestNamesKeepTheNewestCatalog(t *testing.T) {
 
 // The same when what it was decided on then fails by itself: what is recorded must be what its caller was told last.
 func TestADecisionOnAFailedOneIsMadeAgain(t *testing.T) {
-	h := hold(t)
+	h := hold(t, open)
 	h.first(fine(t))
 	h.goUpdate(t.Context(), false, func(*View) (event.Change, error) { return change(h.decided("a", "t1", bot)), nil },
 		func(_ event.Receipt, err error) { wantErr(t, "without space", err, access.ErrUnavailable) })

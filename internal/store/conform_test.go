@@ -16,10 +16,10 @@ import (
 	"github.com/writ-project/writ/internal/access/event"
 )
 
-func TestSQLiteConforms(t *testing.T) { conform(t, openSQLiteFixture) }
+// What every database must hold: the same SQL text has to mean the same everywhere.
+func TestConform(t *testing.T) { onEach(t, conform) }
 
-// conform is what every database must hold: the same SQL text has to mean the same everywhere.
-func conform(t *testing.T, open func(t *testing.T) *fixture) {
+func conform(t *testing.T, open opener) {
 	for name, test := range map[string]func(t *testing.T, f *fixture){
 		"a new log has one entry":         conformEmpty,
 		"nothing is there":                conformAbsent,
@@ -374,8 +374,7 @@ func conformIdempotency(t *testing.T, f *fixture) {
 	if _, err := f.try(event.Change{Remember: &second}); err != nil { // without any draft
 		t.Fatal(err)
 	}
-	var rows int
-	if err := f.readers.QueryRow(`SELECT COUNT(*) FROM idempotency`).Scan(&rows); err != nil || rows != 1 {
+	if rows := f.number(`SELECT COUNT(*) FROM idempotency`); rows != 1 {
 		t.Errorf("%d keys are kept, %v: those that ran out must go", rows, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -35,16 +36,21 @@ func TestMain(m *testing.M) {
 	if f := flag.Lookup("rapid.checks"); f != nil && f.Value.String() == f.DefValue {
 		_ = f.Value.Set(strconv.Itoa(max(25/sample, 8))) // each opens a database; ask for more with -rapid.checks
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if server := startedServer.Load(); server != nil {
+		_ = server.Stop() // the tests have passed or failed by now
+	}
+	os.Exit(code)
 }
 
 // orders are what a child does with which database.
 type orders struct {
-	Do          string // load, script, opening or full
+	Do          string // what follows is a function below
 	Database    string
 	Public      string
 	Secret      string
-	Synchronous string
+	Synchronous string // SQLite's setting; empty: the safe one
+	Unchecked   bool   // takes an unsafe PostgreSQL
 	Name        string // distinguishes its ids from those of others
 	Writers     int
 	Changes     int    // of each writer; 0: until it is killed
@@ -58,7 +64,7 @@ func (o orders) options() Options {
 	if err != nil {
 		panic(err)
 	}
-	return Options{Path: o.Database, Signer: signer, VerifierKey: o.Public, Now: time.Now, Reserve: 1 << 18, synchronous: o.Synchronous}
+	return Options{Database: o.Database, Signer: signer, VerifierKey: o.Public, Now: time.Now, Reserve: 1 << 18, synchronous: o.Synchronous, unchecked: o.Unchecked}
 }
 
 // newOrders has a key of its own for a database.
@@ -82,30 +88,58 @@ func obey(text string) {
 	if err := json.Unmarshal([]byte(text), &o); err != nil {
 		panic(err)
 	}
-	do := map[string]func(orders){"load": load, "script": script, "opening": opening, "full": full}
+	do := map[string]func(orders){"load": load, "script": script, "rounds": rounds, "share": share, "opening": opening, "full": full}
 	do[o.Do](o)
 }
 
-// load makes changes as fast as it can.
+// load makes changes as fast as it can. While the database does not answer, it tries on.
 func load(o orders) {
 	s, err := Open(context.Background(), o.options())
 	if err != nil {
 		panic(err)
 	}
-	f := &fixture{Store: s, now: time.Now()}
+	f := &fixture{Store: s, now: time.Now(), opts: o.options()}
 	f.checkpointsOften(400)
-	fmt.Println("open")
+	ready(os.Getpid())
 	together(o.Writers, func(i int) {
 		for n := 0; n < o.Changes || o.Changes == 0; n++ {
-			id := fmt.Sprintf("%s.%d.%d", o.Name, i, n)
-			if err := f.tell(id, f.small); err != nil {
-				panic(err)
+			if err := f.tell(fmt.Sprintf("%s.%d.%d", o.Name, i, n), f.small); err != nil {
+				time.Sleep(20 * time.Millisecond)
 			}
 		}
 	})
 	if err := s.Close(); err != nil {
 		panic(err)
 	}
+}
+
+// errTaken is why a writer goes on to the next one.
+var errTaken = errors.New("somebody else has it")
+
+// share takes things that one writer of all processes may have, one after the other, as load does.
+func share(o orders) {
+	s, err := Open(context.Background(), o.options())
+	if err != nil {
+		panic(err)
+	}
+	f := &fixture{Store: s, now: time.Now(), opts: o.options()}
+	ready(os.Getpid())
+	together(o.Writers, func(i int) {
+		for thing, try := 0, 0; ; {
+			err := f.tell(fmt.Sprintf("%s.%d.%d.%d", o.Name, i, thing, try), func(id string) (event.Receipt, error) {
+				return f.Update(context.Background(), func(v *View) (event.Change, error) {
+					n, err := v.Usage(bot, fmt.Sprint("thing", thing), 0)
+					if err == nil && n > 0 {
+						err = errTaken
+					}
+					return change(f.decided(id, "t1", bot, counts(fmt.Sprint("thing", thing), 60, 1)), f.decided(id+"b", "t1", bot)), err
+				})
+			})
+			if try++; err == nil || errors.Is(err, errTaken) {
+				thing, try = thing+1, 0
+			}
+		}
+	})
 }
 
 // tell makes a change and says in one line what became of it: its id, the index of its first entry or -1, the head
@@ -116,7 +150,7 @@ func (f *fixture) tell(id string, make func(id string) (event.Receipt, error)) e
 	if err == nil {
 		index = receipt.Indexes[0]
 	}
-	fmt.Println(id, index, base64.StdEncoding.EncodeToString(f.Checkpoint()), err)
+	fmt.Println(id, index, base64.StdEncoding.EncodeToString(f.Checkpoint()), strings.ReplaceAll(fmt.Sprint(err), "\n", "; "))
 	return err
 }
 
@@ -155,6 +189,39 @@ func (f *fixture) scripted() {
 	}
 }
 
+// rounds makes a few changes on PostgreSQL in each round, and says first which of the server's processes will commit them.
+// After each it must work again by itself.
+func rounds(o orders) {
+	s, err := Open(context.Background(), o.options())
+	if err != nil {
+		panic(err)
+	}
+	f := &fixture{Store: s, now: time.Now(), opts: o.options()}
+	if err := f.tell("first", f.small); err != nil {
+		panic(err)
+	}
+	for n := 0; ready(f.process()); n++ {
+		for _, id := range []string{"a", "b", "c", "d"} {
+			_ = f.tell(fmt.Sprintf("%d.%s", n, id), f.small)
+		}
+		for i := 0; f.tell(fmt.Sprintf("%d.last.%d", n, i), f.small) != nil || f.process() == 0 || f.Recover(context.Background()) != nil; i++ {
+			if i == 200 {
+				panic("it does not work any more")
+			}
+			time.Sleep(50 * time.Millisecond) // a server may have to start again
+		}
+	}
+	if err := s.Close(); err != nil {
+		panic(err)
+	}
+}
+
+// process is which of PostgreSQL's processes commits; 0 if there is none.
+func (f *fixture) process() (pid int) {
+	_ = f.writes.row(context.Background(), `SELECT pg_backend_pid()`, nil, &pid)
+	return pid
+}
+
 // script runs a history whose commits all come from one thread, and says that thread's number before it begins, so
 // that strace can count its calls. Then the fault passes, and everything must work again.
 func script(o orders) {
@@ -162,7 +229,7 @@ func script(o orders) {
 	if err != nil {
 		panic(err)
 	}
-	f := &fixture{Store: s, now: time.Now()}
+	f := &fixture{Store: s, now: time.Now(), opts: o.options()}
 	f.checkpointsOften(24)
 	thread := 0
 	s.beforeCommit = func(int) error {
@@ -190,7 +257,7 @@ func opening(o orders) {
 	ready(syscall.Gettid())
 	s, err := Open(context.Background(), o.options())
 	if err == nil {
-		f := &fixture{Store: s, now: time.Now()}
+		f := &fixture{Store: s, now: time.Now(), opts: o.options()}
 		f.scripted()
 		_ = s.Close()
 	}
@@ -198,7 +265,7 @@ func opening(o orders) {
 	if s, err = Open(context.Background(), o.options()); err != nil {
 		panic(err)
 	}
-	f := &fixture{Store: s, now: time.Now()}
+	f := &fixture{Store: s, now: time.Now(), opts: o.options()}
 	f.end()
 }
 
@@ -213,7 +280,7 @@ func full(o orders) {
 	if err != nil {
 		panic(err)
 	}
-	f := &fixture{Store: s, now: time.Now()}
+	f := &fixture{Store: s, now: time.Now(), opts: o.options()}
 	for n := 0; f.tell(fmt.Sprint("a", n), f.gives) == nil; n++ {
 	}
 	ready(0)
@@ -253,12 +320,11 @@ func (f *fixture) end() {
 	}
 }
 
-// ready says which thread does the work, and waits for a line.
-func ready(thread int) {
-	fmt.Printf("ready,%d\n", thread) // no acknowledgement
-	if _, err := fmt.Scanln(); err != nil && err.Error() != "unexpected newline" {
-		panic(err)
-	}
+// ready says who does the work, and waits for a line; it is false when there is none any more.
+func ready(process int) bool {
+	fmt.Printf("ready,%d\n", process) // no acknowledgement
+	_, err := fmt.Scanln()
+	return !errors.Is(err, io.EOF)
 }
 
 // limitFiles makes writes beyond a length fail, and those that reach across it short, until the returned function is
@@ -281,9 +347,12 @@ func limitFiles(length int64) (lift func()) {
 	return func() { set(before) }
 }
 
-// checkpointsOften makes commits move the write-ahead log into the database when it has so many pages, so that it starts anew.
+// checkpointsOften makes SQLite's commits move the write-ahead log into the database when it has so many pages, so that it
+// starts anew.
 func (f *fixture) checkpointsOften(pages int) {
-	if _, err := f.conn.ExecContext(context.Background(), "PRAGMA wal_autocheckpoint = "+strconv.Itoa(pages)); err != nil {
-		panic(err)
+	if b, ok := f.db.(*sqlite); ok {
+		if _, err := b.conn.ExecContext(context.Background(), "PRAGMA wal_autocheckpoint = "+strconv.Itoa(pages)); err != nil {
+			panic(err)
+		}
 	}
 }

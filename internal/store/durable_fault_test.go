@@ -3,19 +3,19 @@ package store
 import (
 	"bufio"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/writ-project/writ/evidence"
-	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/strace"
 )
 
@@ -100,6 +100,22 @@ func (c *child) goOn() {
 	}
 }
 
+// untilEnd reads what the child says until it ends.
+func (c *child) untilEnd() {
+	c.t.Helper()
+	for {
+		line, err := c.lines.ReadString('\n')
+		if err != nil {
+			return // a line that was cut off was not said
+		}
+		one, err := parseTold(line)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		c.told = append(c.told, one)
+	}
+}
+
 // ends lets the child close its store, or kills it.
 func (c *child) ends(kill bool) {
 	c.t.Helper()
@@ -117,44 +133,69 @@ func (c *child) ends(kill bool) {
 }
 
 // holds checks what must be so whatever happened to those who wrote: all that was acknowledged is there, where it was said to be;
-// what was refused is there as a whole or not at all; the log verifies, and is the one that everybody saw.
-func (o orders) holds(t *testing.T, all []told) {
+// what was refused is there as a whole or not at all; the log verifies, and is the one that everybody saw. It returns what is there.
+func (o orders) holds(t *testing.T, all []told) (there map[string]bool) {
 	t.Helper()
+	there = map[string]bool{}
 	s, err := Open(t.Context(), o.options())
+	for n := 0; n < 100 && err != nil && isPostgres(o.Database); n++ { // the server may be recovering
+		time.Sleep(50 * time.Millisecond)
+		s, err = Open(t.Context(), o.options())
+	}
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
-	f := &fixture{Store: s, t: t, path: o.Database, key: o.Public}
-	size := int64(1)
-	var kept []evidence.Checkpoint
+	f := &fixture{Store: s, t: t, path: o.Database, key: o.Public, opts: o.options()}
+	at := map[string]int64{} // the entry of each decision
+	err = s.reads.each(t.Context(), `SELECT id, version FROM decisions`, nil, func(row func(...any) error) error {
+		var id string
+		var index int64
+		err := row(&id, &index)
+		at[id] = index
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Size() != int64(1+len(at)) {
+		t.Errorf("the log has %d entries, of which %d are explained", s.Size(), 1+len(at))
+	}
+	kept := map[string]evidence.Checkpoint{}
 	for _, one := range all {
-		first, err := f.view().DecisionIndex(one.id)
-		second, err2 := f.view().DecisionIndex(one.id + "b")
+		o.keep(t, kept, one.checkpoint)
+		first, found := at[one.id]
+		second, found2 := at[one.id+"b"]
+		delete(at, one.id)
+		delete(at, one.id+"b")
 		switch {
-		case err == nil && err2 == nil && second == first+1 && (one.index < 0 || first == one.index):
-			size += 2
-		case one.index < 0 && errors.Is(err, access.ErrNotFound) && errors.Is(err2, access.ErrNotFound):
+		case found && found2 && second == first+1 && (one.index < 0 || first == one.index):
+			there[one.id] = true
+		case one.index < 0 && !found && !found2:
 		default:
-			t.Errorf("%s, told at %d (%s), is at %d (%v) and %d (%v)", one.id, one.index, one.err, first, err, second, err2)
+			t.Errorf("%s, told at %d (%s), is at %d (%t) and %d (%t)", one.id, one.index, one.err, first, found, second, found2)
 		}
-		if one.checkpoint == "" {
-			continue
-		}
-		signed, err := base64.StdEncoding.DecodeString(one.checkpoint)
-		if err != nil {
-			t.Error(err)
-		}
-		checkpoint, err := evidence.OpenCheckpoint(signed, o.Public)
-		if err != nil {
-			t.Error(err)
-		}
-		kept = append(kept, checkpoint)
 	}
-	if s.Size() != size {
-		t.Errorf("the log has %d entries, of which %d are explained", s.Size(), size)
+	for id, index := range at {
+		t.Errorf("nobody has tried %s, which is at %d", id, index)
 	}
-	f.verifyClean(kept...)
+	f.verifyClean(slices.Collect(maps.Values(kept))...)
 	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	return there
+}
+
+// keep adds a checkpoint that somebody saw.
+func (o orders) keep(t *testing.T, kept map[string]evidence.Checkpoint, text string) {
+	t.Helper()
+	if _, known := kept[text]; known || text == "" {
+		return
+	}
+	signed, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept[text], err = evidence.OpenCheckpoint(signed, o.Public); err != nil {
 		t.Error(err)
 	}
 }
@@ -180,10 +221,8 @@ func (o orders) strike(t *testing.T, f fault, n int) (failed int) {
 	if f.stay {
 		when += "+"
 	}
-	var options []string
-	if o.Do == "script" {
-		options = []string{"-f", "-s", "65536", "-e", "trace=" + traced, "-e", when}
-	} else { // other threads would count for themselves, and the one counts what it says, too
+	options := []string{"-f", "-s", "65536", "-e", "trace=" + traced, "-e", when}
+	if o.Do == "opening" { // other threads would count for themselves, and the one counts what it says, too
 		options = []string{"-e", "trace=" + f.call, "-e", when, "-P", filepath.Dir(o.Database)}
 		for _, suffix := range []string{"", "-wal", "-shm", "-journal", ".lock", ".reserve"} {
 			options = append(options, "-P", o.Database+suffix)
@@ -397,5 +436,39 @@ func TestI7_ARealFullDisk(t *testing.T) {
 	}
 	t.Logf("%d changes filled the disk", granted)
 	o.Database = filepath.Join(o.Copy, "writ.db")
+	o.holds(t, c.told)
+}
+
+// Every write and flush of the process that serves our commits fails once. PostgreSQL takes that for the end of the server,
+// and starts it again.
+func TestI1_AFaultAtEveryCallOfPostgres(t *testing.T) {
+	server := startServer(t)
+	o := onServer(t, server, "rounds")
+	c := o.start(t)
+	process := c.untilReady()
+	for _, f := range []fault{{"pwrite64", "error=EIO", false}, {"pwrite64", "error=ENOSPC", false}, {"fdatasync", "error=EIO", false}} {
+		t.Run(f.String(), func(t *testing.T) {
+			everywhere(t, sample, func(t *testing.T, n int) (failed int) {
+				options := []string{"-e", "trace=" + traced, "-e", fmt.Sprintf("inject=%s:%s:when=%d", f.call, f.as, n)}
+				attached, err := strace.Attach(t.Context(), filepath.Join(t.TempDir(), "trace"), options, process)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.goOn()
+				process = c.untilReady()
+				calls, err := attached.Stop()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, call := range calls {
+					if call.Injected() {
+						failed++
+					}
+				}
+				return failed
+			})
+		})
+	}
+	c.ends(true)
 	o.holds(t, c.told)
 }

@@ -1,13 +1,14 @@
 package store
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/writ-project/writ/internal/pgtest"
 	"github.com/writ-project/writ/internal/strace"
 )
 
@@ -29,59 +30,117 @@ func answers(calls []strace.Call) (found []strace.Answer) {
 	return found
 }
 
-// traceLoad runs writers under strace and returns what they did.
-func traceLoad(t *testing.T, o orders) []strace.Call {
+// traceLoad runs writers under strace, together with the server's processes if there is one, and returns what they did.
+func traceLoad(t *testing.T, o orders, server *pgtest.Server) []strace.Call {
 	t.Helper()
-	self, err := os.Executable()
+	c := o.start(t)
+	pids := []int{c.untilReady()}
+	if server != nil { // only now: those that serve the child's connections are among its processes
+		pids = append(pids, processes(t, server.PID())...)
+	}
+	attached, err := strace.Attach(t.Context(), filepath.Join(t.TempDir(), "trace"), []string{"-f", "-s", "1048576", "-e", "trace=" + traced}, pids...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "trace")
-	child := strace.Command(t.Context(), file, traced, 1<<16, self)
-	child.Env = append(os.Environ(), o.text())
-	child.Stderr = t.Output()
-	var out bytes.Buffer
-	child.Stdout = &out
-	if err := child.Run(); err != nil {
-		t.Fatal(err)
+	c.goOn()
+	c.untilEnd()
+	if err := c.process.Wait(); err != nil {
+		t.Error(err)
 	}
-	calls, err := strace.ReadFile(file)
+	calls, err := attached.Stop()
 	if err != nil {
 		t.Fatal(err)
-	}
-	if lines := strings.Count(out.String(), "\n"); lines != 1+o.Writers*o.Changes {
-		t.Errorf("the child said %d lines", lines)
 	}
 	return calls
 }
 
-// No acknowledgement began before a flush had ended that began after everything was written that makes the entry count.
+// waited checks a trace of a load: if it is safe, no acknowledgement began before a flush had ended that began after everything
+// was written that makes the entry count; if it is not, the check must find that.
+func (o orders) waited(t *testing.T, calls []strace.Call, written map[string]strace.Written, safe bool) {
+	t.Helper()
+	told := answers(calls)
+	if len(told) != o.Writers*o.Changes {
+		t.Errorf("%d acknowledgements are in the trace", len(told))
+	}
+	flushes := 0
+	for _, c := range calls {
+		if c.Name == "fdatasync" || c.Name == "fsync" {
+			flushes++
+		}
+	}
+	wrong := strace.TooEarly(calls, told, written)
+	t.Logf("%d acknowledgements, %d flushes, %d too early", len(told), flushes, len(wrong))
+	switch {
+	case safe && len(wrong) > 0:
+		t.Errorf("%d acknowledgements came too early, the first: %s", len(wrong), wrong[0])
+	case safe && flushes >= len(told):
+		t.Error("nothing shared a flush")
+	case !safe && len(wrong) == 0:
+		t.Error("acknowledgements that wait for no flush were not found")
+	}
+}
+
 func TestI2_NoAcknowledgementBeforeItsFlush(t *testing.T) {
 	for synchronous, safe := range map[string]bool{"": true, "NORMAL": false, "OFF": false} {
-		t.Run("synchronous="+synchronous, func(t *testing.T) {
+		t.Run("SQLite "+synchronous, func(t *testing.T) {
 			o := newOrders(t, "load", filepath.Join(t.TempDir(), "writ.db"))
 			o.Name, o.Writers, o.Changes, o.Synchronous = "d", 12, 50, synchronous
-			calls := traceLoad(t, o)
-			told := answers(calls)
-			violations := strace.TooEarly(calls, told, strace.InSQLite(calls))
-			if len(told) != o.Writers*o.Changes {
-				t.Errorf("%d acknowledgements are in the trace", len(told))
-			}
-			flushes := 0
-			for _, c := range calls {
-				if c.Name == "fdatasync" || c.Name == "fsync" {
-					flushes++
-				}
-			}
-			t.Logf("%d acknowledgements, %d flushes, %d too early", len(told), flushes, len(violations))
-			switch {
-			case safe && len(violations) > 0:
-				t.Errorf("%d acknowledgements came too early, the first: %s", len(violations), violations[0])
-			case safe && flushes >= len(told):
-				t.Error("nothing shared a flush")
-			case !safe && len(violations) == 0:
-				t.Error("acknowledgements that wait for no flush were not found")
-			}
+			calls := traceLoad(t, o, nil)
+			o.waited(t, calls, strace.InSQLite(calls), safe)
 		})
 	}
+	for synchronous, safe := range map[string]bool{"on": true, "off": false} {
+		t.Run("PostgreSQL "+synchronous, func(t *testing.T) {
+			server := startServer(t)
+			o := onServer(t, server, "load")
+			if err := server.SQL(t.Context(), "writ1", "ALTER DATABASE writ1 SET synchronous_commit = "+synchronous); err != nil {
+				t.Fatal(err)
+			}
+			o.Name, o.Writers, o.Changes, o.Unchecked = "d", 12, 50, !safe
+			calls := traceLoad(t, o, server)
+			o.waited(t, calls, strace.InPostgres(calls), safe)
+		})
+	}
+}
+
+// startServer runs a PostgreSQL server that may be hurt.
+func startServer(t *testing.T, settings ...string) *pgtest.Server {
+	t.Helper()
+	server, err := pgtest.Start(t.Context(), append(settings, "autovacuum=off", "recovery_init_sync_method=syncfs")...) // no processes come and go, and recovery is quick
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
+}
+
+func onServer(t *testing.T, server *pgtest.Server, do string) orders {
+	t.Helper()
+	database, err := server.Database(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newOrders(t, do, database)
+}
+
+// processes are a process and its children.
+func processes(t *testing.T, pid int) []int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []int{pid}
+	for _, word := range strings.Fields(string(text)) {
+		child, err := strconv.Atoi(word)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, child)
+	}
+	return all
 }

@@ -39,22 +39,25 @@ func TestOpenRefuses(t *testing.T) {
 		change func(*Options)
 		want   error
 	}{
-		"a database of a newer version":     {sql: `INSERT INTO migrations VALUES ('9999_later.sql', 'x')`, want: ErrNewerDatabase},
-		"a migration that changed":          {sql: `UPDATE migrations SET checksum = 'x'`, want: ErrMigrationChanged},
-		"a head larger than the entries":    {sql: `DELETE FROM entries WHERE idx = (SELECT MAX(idx) FROM entries)`, want: ErrForked},
-		"entries after the head":            {sql: `INSERT INTO entries SELECT idx + 1, body FROM entries ORDER BY idx DESC LIMIT 1`, want: ErrForked},
-		"entries without a head":            {sql: `DELETE FROM head`, want: ErrForked},
-		"a gap in the entries":              {sql: `DELETE FROM entries WHERE idx = 513`, want: ErrForked},
-		"an entry that was changed":         {sql: `UPDATE entries SET body = body || 'x' WHERE idx = 513`, want: ErrForked},
-		"a head of another size":            {sql: `UPDATE head SET size = size - 1; DELETE FROM entries WHERE idx = (SELECT MAX(idx) FROM entries)`, want: ErrForked},
-		"a tile that is missing":            {sql: `DELETE FROM tiles`, want: ErrForked},
-		"a tile that is torn":               {sql: `UPDATE tiles SET data = substr(data, 1, 100)`, want: ErrForked},
-		"a tile that was changed":           {sql: `UPDATE tiles SET data = zeroblob(8192)`, want: ErrForked},
-		"a head that nobody signed":         {sql: `UPDATE head SET checkpoint = substr(checkpoint, 1, length(checkpoint) - 20)`, want: evidence.ErrCheckpoint},
-		"a head that does not verify":       {change: otherKey(t), want: evidence.ErrUnverified},
-		"a folder that is not there":        {change: func(o *Options) { o.Path = filepath.Join(o.Path, "no", "writ.db") }, want: access.ErrUnavailable},
-		"a file that is no database":        {change: noDatabase(t), want: access.ErrUnavailable},
-		"a folder in the place of the file": {change: func(o *Options) { o.Path = filepath.Join(filepath.Dir(o.Path), "folder"); _ = os.Mkdir(o.Path, 0o700) }, want: access.ErrUnavailable},
+		"a database of a newer version":  {sql: `INSERT INTO migrations VALUES ('9999_later.sql', 'x')`, want: ErrNewerDatabase},
+		"a migration that changed":       {sql: `UPDATE migrations SET checksum = 'x'`, want: ErrMigrationChanged},
+		"a head larger than the entries": {sql: `DELETE FROM entries WHERE idx = (SELECT MAX(idx) FROM entries)`, want: ErrForked},
+		"entries after the head":         {sql: `INSERT INTO entries SELECT idx + 1, body FROM entries ORDER BY idx DESC LIMIT 1`, want: ErrForked},
+		"entries without a head":         {sql: `DELETE FROM head`, want: ErrForked},
+		"a gap in the entries":           {sql: `DELETE FROM entries WHERE idx = 513`, want: ErrForked},
+		"an entry that was changed":      {sql: `UPDATE entries SET body = body || 'x' WHERE idx = 513`, want: ErrForked},
+		"a head of another size":         {sql: `UPDATE head SET size = size - 1; DELETE FROM entries WHERE idx = (SELECT MAX(idx) FROM entries)`, want: ErrForked},
+		"a tile that is missing":         {sql: `DELETE FROM tiles`, want: ErrForked},
+		"a tile that is torn":            {sql: `UPDATE tiles SET data = substr(data, 1, 100)`, want: ErrForked},
+		"a tile that was changed":        {sql: `UPDATE tiles SET data = zeroblob(8192)`, want: ErrForked},
+		"a head that nobody signed":      {sql: `UPDATE head SET checkpoint = substr(checkpoint, 1, length(checkpoint) - 20)`, want: evidence.ErrCheckpoint},
+		"a head that does not verify":    {change: otherKey(t), want: evidence.ErrUnverified},
+		"a folder that is not there":     {change: func(o *Options) { o.Database = filepath.Join(o.Database, "no", "writ.db") }, want: access.ErrUnavailable},
+		"a file that is no database":     {change: noDatabase(t), want: access.ErrUnavailable},
+		"a folder in the place of the file": {change: func(o *Options) {
+			o.Database = filepath.Join(filepath.Dir(o.Database), "folder")
+			_ = os.Mkdir(o.Database, 0o700)
+		}, want: access.ErrUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := open(t)
@@ -84,21 +87,21 @@ func noDatabase(t *testing.T) func(*Options) {
 	if err := os.WriteFile(path, []byte(strings.Repeat("no database\n", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return func(o *Options) { o.Path = path }
+	return func(o *Options) { o.Database = path }
 }
 
 // A database that becomes read-only under the server: nothing is granted, and it works again when it can be written again.
 func TestAReadOnlyDatabaseGrantsNothing(t *testing.T) {
 	f := open(t)
 	f.record(f.taskOpened("t1", bot))
-	if _, err := f.conn.ExecContext(t.Context(), `PRAGMA query_only = 1`); err != nil {
+	if _, err := f.file().conn.ExecContext(t.Context(), `PRAGMA query_only = 1`); err != nil {
 		t.Fatal(err)
 	}
 	size := f.Size()
 	_, err := f.try(change(f.decided("d1", "t1", bot)))
 	wantErr(t, "a request", err, access.ErrUnavailable)
 	same(t, "size", f.Size(), size)
-	if _, err := f.conn.ExecContext(t.Context(), `PRAGMA query_only = 0`); err != nil {
+	if _, err := f.file().conn.ExecContext(t.Context(), `PRAGMA query_only = 0`); err != nil {
 		t.Fatal(err)
 	}
 	f.record(f.decided("d1", "t1", bot))
@@ -115,7 +118,7 @@ func TestASecondProcessIsRefused(t *testing.T) {
 // A foreign writer that holds the database for longer than we wait: all that wait are told at once, and nothing is recorded.
 func TestAForeignWriterMakesItUnavailable(t *testing.T) {
 	f := open(t)
-	if _, err := f.conn.ExecContext(t.Context(), `PRAGMA busy_timeout = 10`); err != nil {
+	if _, err := f.file().conn.ExecContext(t.Context(), `PRAGMA busy_timeout = 10`); err != nil {
 		t.Fatal(err)
 	}
 	db, err := sql.Open("sqlite", "file:"+f.path)
@@ -203,7 +206,7 @@ func TestI7_AFullDiskStillRevokes(t *testing.T) {
 		})
 		return err
 	}
-	for f.reserve.kept.Load() {
+	for f.file().space.kept.Load() {
 		if err := revoke(); err != nil {
 			t.Fatal("revoking on a full disk:", err)
 		}
@@ -221,8 +224,7 @@ func TestI7_AFullDiskStillRevokes(t *testing.T) {
 		t.Error("revoking in the reserve:", err)
 	}
 	wantErr(t, "recovering without room", f.Recover(t.Context()), access.ErrUnavailable)
-	f.opts.MaxPages = 400 // as if pages had become free
-	f.Store.opts.MaxPages = 400
+	f.file().maxPages = 400 // as if pages had become free
 	if err := f.Recover(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +335,7 @@ func only(drafts ...event.Draft) func(*View) (event.Change, error) {
 func TestVerifyFindsAnotherPseudonymKey(t *testing.T) {
 	f := open(t)
 	f.history()
-	if _, err := f.conn.ExecContext(t.Context(), `UPDATE settings SET value = $1 WHERE name = $2`, make([]byte, 32), settingPseudonymKey); err != nil {
+	if _, err := f.file().conn.ExecContext(t.Context(), `UPDATE settings SET value = $1 WHERE name = $2`, make([]byte, 32), settingPseudonymKey); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.verify(); len(got.Findings) != 1 || got.Findings[0].Table != "settings" {

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"embed"
 	"encoding/hex"
 	"errors"
@@ -26,11 +25,12 @@ var (
 
 // migrate brings the schema up to date, forward only. Each file runs in one transaction and is remembered by checksum:
 // a file that changed after it ran, or one this version does not know, stops the start.
-func migrate(ctx context.Context, conn *sql.Conn) error {
-	if _, err := conn.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, checksum TEXT NOT NULL)`); err != nil {
+func migrate(ctx context.Context, on scripted, dialect []string) error {
+	words := strings.NewReplacer(dialect...)
+	if err := on.script(ctx, words.Replace(`CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, checksum TEXT NOT NULL)`)); err != nil {
 		return unavailable(err)
 	}
-	done, err := appliedMigrations(ctx, conn)
+	done, err := appliedMigrations(ctx, on)
 	if err != nil {
 		return err
 	}
@@ -58,46 +58,44 @@ func migrate(ctx context.Context, conn *sql.Conn) error {
 		case ran:
 			continue
 		}
-		if err := applyMigration(ctx, conn, name, want, dialect(string(text))); err != nil {
+		if err := applyMigration(ctx, on, name, want, words.Replace(string(text))); err != nil {
 			return fmt.Errorf("migration %s: %w", name, unavailable(err))
 		}
 	}
 	return nil
 }
 
-func appliedMigrations(ctx context.Context, conn *sql.Conn) (map[string]string, error) {
-	rows, err := conn.QueryContext(ctx, `SELECT name, checksum FROM migrations`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
+// scripted is a session that also runs texts of several statements, as the schema's are.
+type scripted interface {
+	session
+	script(ctx context.Context, text string) error
+}
+
+func appliedMigrations(ctx context.Context, on session) (map[string]string, error) {
 	done := map[string]string{}
-	for rows.Next() {
+	err := on.each(ctx, `SELECT name, checksum FROM migrations`, nil, func(row func(...any) error) error {
 		var name, checksum string
-		if err := rows.Scan(&name, &checksum); err != nil {
-			return nil, err
-		}
+		err := row(&name, &checksum)
 		done[name] = checksum
-	}
-	return done, rows.Err()
+		return err
+	})
+	return done, unavailable(err)
 }
 
-func applyMigration(ctx context.Context, conn *sql.Conn, name, checksum, text string) error {
-	tx, err := conn.BeginTx(ctx, nil)
-	if err != nil {
+func applyMigration(ctx context.Context, on scripted, name, checksum, text string) (err error) {
+	if err := on.exec(ctx, `BEGIN`); err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	if _, err := tx.ExecContext(ctx, text); err != nil {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, on.exec(ctx, `ROLLBACK`))
+		}
+	}()
+	if err := on.script(ctx, text); err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, `INSERT INTO migrations (name, checksum) VALUES ($1, $2)`, name, checksum); err != nil {
+	if err := on.exec(ctx, `INSERT INTO migrations (name, checksum) VALUES ($1, $2)`, name, checksum); err != nil {
 		return err
 	}
-	return tx.Commit()
-}
-
-// dialect fills in the two words of the schema that SQLite has its own way for.
-func dialect(text string) string {
-	return strings.NewReplacer("{{rowid}}", "INTEGER PRIMARY KEY", "{{clustered}}", " WITHOUT ROWID").Replace(text)
+	return on.exec(ctx, `COMMIT`)
 }

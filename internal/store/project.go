@@ -15,7 +15,7 @@ import (
 // the same code over the whole log and compares (verify.go). It may use nothing but the event, its index and its time.
 type projection struct {
 	ctx   context.Context
-	on    *session
+	on    session
 	index int64
 	at    time.Time
 	task  string
@@ -220,7 +220,7 @@ func (p *projection) endGrant(id string, reason access.EndReason) error {
 // reissued copies the former grant under a new id, with what is left of its uses and the same end.
 func (p *projection) reissued(e *event.GrantReissued) error {
 	err := p.exec(`INSERT INTO grants (id, decided, parent, task, subject, mode, depth, status, reason, granted_at, expires_at, ended_at, max_uses, uses, version)
-		SELECT $1, decided, parent, task, subject, mode, depth, status, reason, $2, expires_at, ended_at, max_uses, uses, $3 FROM grants WHERE id = $4`,
+		SELECT CAST($1 AS TEXT), decided, parent, task, subject, mode, depth, status, reason, CAST($2 AS BIGINT), expires_at, ended_at, max_uses, uses, CAST($3 AS BIGINT) FROM grants WHERE id = $4`,
 		e.ID, micros(p.at), p.index, e.Replaces)
 	if err != nil {
 		return err

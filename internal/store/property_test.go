@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -58,7 +57,9 @@ func anyDraft(t *rapid.T, f *fixture) event.Draft {
 }
 
 // Whatever is recorded, the log explains the state; and whatever value is then changed, it no longer does.
-func TestRandomHistoriesVerifyUntilTheyAreChanged(t *testing.T) {
+func TestRandomHistoriesVerifyUntilTheyAreChanged(t *testing.T) { onEach(t, randomHistories) }
+
+func randomHistories(t *testing.T, open opener) {
 	rapid.Check(t, func(rt *rapid.T) {
 		f := open(t)
 		defer f.Close()
@@ -85,15 +86,7 @@ func TestRandomHistoriesVerifyUntilTheyAreChanged(t *testing.T) {
 		if err := f.Close(); err != nil {
 			rt.Fatal(err)
 		}
-		db, err := openSQLite(f.path, "rw", nil)
-		if err != nil {
-			rt.Fatal(err)
-		}
-		defer db.Close()
-		if tp.conn, err = db.Conn(context.Background()); err != nil {
-			rt.Fatal(err)
-		}
-		defer tp.conn.Close()
+		defer tp.connect()()
 		tables := append(authoritative()[:len(authoritative())-1:len(authoritative())-1], table{"entries", 1}, table{"disclosures", 2}, table{"head", 1})
 		tb := rapid.SampledFrom(tables).Draw(rt, "table")
 		columns, rows := tp.rows(tb.name, tb.keys)
@@ -133,7 +126,7 @@ func flipped(t *rapid.T, value any) any {
 
 // A byte of the file that is changed is found, stops the verification, or changes nothing that anybody can read.
 func TestAChangedByteOfTheFileIsFoundOrMeansNothing(t *testing.T) {
-	tp := newTampering(t, (*fixture).shortHistory)
+	tp := newTampering(t, open, (*fixture).shortHistory)
 	if _, err := tp.conn.ExecContext(t.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`); err != nil {
 		t.Fatal(err)
 	}

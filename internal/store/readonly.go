@@ -5,37 +5,32 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/access/event"
 )
 
-// OpenReadOnly opens a database to look at its log, also beside a process that serves it: what it shows is the state at
-// the head of this moment. Every change is refused.
-func OpenReadOnly(ctx context.Context, path, verifierKey string) (_ *Store, err error) {
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("%w: name the data folder with --data", err)
-	}
-	s := &Store{stopped: make(chan struct{}), closing: make(chan struct{}), opts: Options{Path: path, Now: time.Now, Log: slog.New(slog.DiscardHandler)}}
+// OpenReadOnly opens a database to look at its log, also beside processes that serve it: what it shows is the state at
+// the head of this moment. Every change is refused. database is as in Options.
+func OpenReadOnly(ctx context.Context, database, verifierKey string) (_ *Store, err error) {
+	s := newStore(Options{Database: database, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	close(s.stopped)
 	close(s.closing)
 	s.once.Do(func() {})
-	if s.readers, err = openSQLite(path, "rw", []string{"query_only(1)", "busy_timeout(2000)"}); err != nil {
+	if s.db, err = connectReadOnly(ctx, database); err != nil {
 		return nil, err
 	}
-	s.readers.SetMaxOpenConns(readerConnections)
-	s.reads = newSession(s.readers)
+	s.reads = s.db.readers()
 	if err := s.loadReadOnly(ctx, verifierKey); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.release())
+		return nil, errors.Join(fmt.Errorf("open %s: %w", placeOf(database), err), s.release())
 	}
 	return s, nil
 }
 
 func (s *Store) loadReadOnly(ctx context.Context, verifierKey string) error {
 	var key []byte
-	if err := s.reads.row(ctx, `SELECT value FROM settings WHERE name = $1`, []any{settingPseudonymKey}, &key); err != nil {
+	if err := s.reads.row(ctx, selectSetting, []any{settingPseudonymKey}, &key); err != nil {
 		return fmt.Errorf("this is not a database of writ: %w", err)
 	}
 	s.names = newNames(event.NewPseudonymizer(key))

@@ -66,38 +66,38 @@ func (r *reserve) release() error {
 }
 
 // useReserve gives up the reserved space, once.
-func (s *Store) useReserve() bool {
-	s.rmu.Lock()
-	defer s.rmu.Unlock()
-	if !s.reserve.kept.Load() {
+func (b *sqlite) useReserve() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.space.kept.Load() {
 		return false
 	}
-	s.opts.Log.ErrorContext(context.Background(), "no space left: giving up the reserve so that revoking still works")
-	if err := s.reserve.release(); err != nil {
-		s.opts.Log.ErrorContext(context.Background(), "the reserve could not be given up", slog.Any("error", err))
+	b.log.ErrorContext(context.Background(), "no space left: giving up the reserve so that revoking still works")
+	if err := b.space.release(); err != nil {
+		b.log.ErrorContext(context.Background(), "the reserve could not be given up", slog.Any("error", err))
 		return false
 	}
-	if s.opts.MaxPages == 0 {
+	if b.maxPages == 0 {
 		return true
 	}
-	return s.limitPages(s.opts.MaxPages+s.reserve.size/pageSize) == nil
+	return b.limitPages(b.maxPages+b.space.size/pageSize) == nil
 }
 
-// Recover takes the reserved space back after it was given up; until it succeeds only revoking works. It does nothing while
-// the reserve is held. Call it from time to time; an error, which wraps access.ErrUnavailable, says that there still is no room.
-func (s *Store) Recover(ctx context.Context) error {
-	s.rmu.Lock()
-	defer s.rmu.Unlock()
-	if s.reserve == nil || s.reserve.kept.Load() {
+func (b *sqlite) granting() bool { return b.space.kept.Load() }
+
+func (b *sqlite) recover(ctx context.Context) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.space == nil || b.space.kept.Load() {
 		return nil
 	}
-	if err := s.reclaimPages(ctx); err != nil {
+	if err := b.reclaimPages(ctx); err != nil {
 		return unavailable(err)
 	}
-	if err := s.reserve.fill(); err != nil {
+	if err := b.space.fill(); err != nil {
 		return fmt.Errorf("%w: the reserve cannot be held, free some space: %w", access.ErrUnavailable, err)
 	}
-	s.opts.Log.InfoContext(ctx, "the reserve is held again: everything works")
+	b.log.InfoContext(ctx, "the reserve is held again: everything works")
 	return nil
 }
 
@@ -107,25 +107,25 @@ const (
 )
 
 // reclaimPages puts the bound on the database back, if it fits under it again.
-func (s *Store) reclaimPages(ctx context.Context) error {
-	if s.opts.MaxPages == 0 {
+func (b *sqlite) reclaimPages(ctx context.Context) error {
+	if b.maxPages == 0 {
 		return nil
 	}
 	var used, free int64
-	if err := s.conn.QueryRowContext(ctx, `PRAGMA page_count`).Scan(&used); err != nil {
+	if err := b.conn.QueryRowContext(ctx, `PRAGMA page_count`).Scan(&used); err != nil {
 		return err
 	}
-	if err := s.conn.QueryRowContext(ctx, `PRAGMA freelist_count`).Scan(&free); err != nil {
+	if err := b.conn.QueryRowContext(ctx, `PRAGMA freelist_count`).Scan(&free); err != nil {
 		return err
 	}
-	if used > s.opts.MaxPages || used-free+headroom > s.opts.MaxPages {
-		return fmt.Errorf("the database has %d pages, %d of them free, and may have %d: raise the limit or prune", used, free, s.opts.MaxPages)
+	if used > b.maxPages || used-free+headroom > b.maxPages {
+		return fmt.Errorf("the database has %d pages, %d of them free, and may have %d: raise the limit or prune", used, free, b.maxPages)
 	}
-	return s.limitPages(s.opts.MaxPages)
+	return b.limitPages(b.maxPages)
 }
 
-func (s *Store) limitPages(pages int64) error {
-	_, err := s.conn.ExecContext(context.Background(), "PRAGMA max_page_count = "+strconv.FormatInt(pages, 10))
+func (b *sqlite) limitPages(pages int64) error {
+	_, err := b.conn.ExecContext(context.Background(), "PRAGMA max_page_count = "+strconv.FormatInt(pages, 10))
 	return err
 }
 

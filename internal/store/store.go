@@ -10,7 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,14 +22,15 @@ import (
 
 // Errors that callers tell apart. Everything else that the store returns wraps access.ErrUnavailable or access.ErrNotFound.
 var (
-	// ErrForked says that the database holds another history than the one this process acknowledged.
+	// ErrForked says that the database holds another history than the one that was acknowledged.
 	ErrForked = errors.New("the log's head went backwards or forked: restore the newest database, or accept the loss explicitly")
 )
 
 // Options configure a store.
 type Options struct {
-	Path   string           // of the SQLite database; its folder must exist
-	Signer *evidence.Signer // signs checkpoints; its name is the log's origin
+	// Database is the file of a SQLite database, whose folder must exist, or the URL of a PostgreSQL one (postgres://…).
+	Database string
+	Signer   *evidence.Signer // signs checkpoints; its name is the log's origin
 	// VerifierKey is the public half of Signer.
 	VerifierKey string
 	Engine      string // version that the first entry names
@@ -37,26 +38,28 @@ type Options struct {
 	Log         *slog.Logger
 	// Gather is how long a commit waits for company under load; 0 means 1 ms. It never waits when alone.
 	Gather time.Duration
-	// Reserve is the space kept free so that revoking still works on a full disk, in bytes; 0 means 8 MiB.
+	// Reserve is the space kept free so that revoking still works on a full disk, in bytes; 0 means 8 MiB. SQLite only.
 	Reserve int64
-	// MaxPages bounds the database in pages of 4 KiB; 0 means unbounded.
+	// MaxPages bounds the database in pages of 4 KiB; 0 means unbounded. SQLite only.
 	MaxPages int64
-	// synchronous is for tests: SQLite's setting; empty means FULL.
-	synchronous string
+
+	// For tests, which show what the safe settings prevent, and live in a time of their own.
+	synchronous string        // SQLite's; empty means FULL
+	unchecked   bool          // an unsafe PostgreSQL is accepted
+	clockSkew   time.Duration // how far this clock may be from PostgreSQL's; 0 means maxClockSkew
 }
 
-// Store is the database of one installation. It is safe for concurrent use. One process serves a SQLite database.
+// Store is the database of one installation. It is safe for concurrent use. One process serves a SQLite database; many
+// may serve a PostgreSQL one.
 type Store struct {
 	opts    Options
 	origin  string // name of the log
-	lock    *fileLock
-	db      *sql.DB // one connection: the writer's
-	conn    *sql.Conn
-	readers *sql.DB
-	writes  *session // prepared on conn
-	reads   *session // prepared on readers
+	db      backend
+	writes  writer
+	reads   session
 	names   *names
-	reserve *reserve
+	forms   *forms
+	changes *changes
 
 	queue    chan *operation
 	stopped  chan struct{}
@@ -64,17 +67,17 @@ type Store struct {
 	once     sync.Once
 	released sync.Once
 	closed   error // of the release
-	files    placed
-	rmu      sync.Mutex // held while the reserve is given up or taken back
 
 	latest    atomic.Int64 // the latest time that was told, in microseconds
 	unsettled atomic.Int64 // numbers that stand for catalog versions which are not committed yet
 	// beforeCommit is for tests: it sees every transaction with the number of its operations, and can make it fail.
 	beforeCommit func(operations int) error
+	follower     atomic.Pointer[func()] // told when another process has committed
 
-	head atomic.Pointer[head] // as last committed
-	tree *evidence.Tree       // as last committed; only the committing goroutine changes it
-	tmu  sync.RWMutex         // guards tree against readers
+	head  atomic.Pointer[head] // as last committed
+	tree  *evidence.Tree       // as last committed; only the committing goroutine changes it
+	tmu   sync.RWMutex         // guards tree against readers
+	tasks map[string]taskEnd   // where tasks stand in the log, as last committed; only the committing goroutine uses it
 }
 
 // head is the end of the log.
@@ -84,7 +87,10 @@ type head struct {
 	checkpoint []byte
 }
 
-const settingPseudonymKey = "pseudonym_key"
+const (
+	settingPseudonymKey = "pseudonym_key"
+	selectSetting       = `SELECT value FROM settings WHERE name = $1`
+)
 
 // Open opens the database, creating it if it is not there, and brings its schema up to date.
 // It refuses a database that another process serves, one of a newer version, and one whose head does not
@@ -96,29 +102,16 @@ func Open(ctx context.Context, opts Options) (_ *Store, err error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	lock, err := lockFile(opts.Path + ".lock")
-	if err != nil {
-		return nil, err
-	}
-	s := &Store{
-		opts: opts, origin: opts.Signer.Origin(), lock: lock,
-		queue: make(chan *operation, maxWaiting), stopped: make(chan struct{}), closing: make(chan struct{}),
-	}
+	s := newStore(opts)
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("open %s: %w", opts.Path, err), s.release())
+			err = errors.Join(fmt.Errorf("open %s: %w", opts.place(), err), s.release())
 		}
 	}()
-	if err := s.connect(ctx); err != nil {
-		return nil, unavailable(err)
-	}
-	if err := migrate(ctx, s.conn); err != nil {
+	if s.db, err = connect(ctx, &s.opts); err != nil {
 		return nil, err
 	}
-	s.reserve = keepReserve(opts.Path+".reserve", opts.Reserve)
-	if s.files, err = place(opts.Path, opts.Path+"-wal"); err != nil {
-		return nil, unavailable(err)
-	}
+	s.writes, s.reads = s.db.writer(), s.db.readers()
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
@@ -126,30 +119,30 @@ func Open(ctx context.Context, opts Options) (_ *Store, err error) {
 	return s, nil
 }
 
-// placed are the files of the database by what they were when it was opened.
-type placed map[string]os.FileInfo
-
-func place(paths ...string) (placed, error) {
-	files := placed{}
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		if err != nil {
-			return nil, err
-		}
-		files[path] = info
+func newStore(opts Options) *Store {
+	f := newForms()
+	s := &Store{
+		opts: opts, forms: f, changes: newChanges(f), tasks: map[string]taskEnd{},
+		queue: make(chan *operation, maxWaiting), stopped: make(chan struct{}), closing: make(chan struct{}),
 	}
-	return files, nil
+	if opts.Signer != nil {
+		s.origin = opts.Signer.Origin()
+	}
+	return s
 }
 
-// check makes sure that the files are still there: writing to one that was deleted or replaced would seem to work, and
-// everything acknowledged would be lost.
-func (p placed) check() error {
-	for path, info := range p {
-		if now, err := os.Stat(path); err != nil || !os.SameFile(now, info) {
-			return fmt.Errorf("%s was moved, deleted or replaced under the running server: put it back, or restore and restart", path)
-		}
+// place is where the database lies, without what its URL may hold of secrets.
+func (o *Options) place() string { return placeOf(o.Database) }
+
+func placeOf(database string) string {
+	if !isPostgres(database) {
+		return database
 	}
-	return nil
+	u, err := url.Parse(database)
+	if err != nil {
+		return "the PostgreSQL database"
+	}
+	return u.Redacted()
 }
 
 // load reads the pseudonym key and the head, rebuilds the right edge of the tree, and writes the first entry of a new log.
@@ -159,39 +152,54 @@ func (s *Store) load(ctx context.Context) error {
 		return err
 	}
 	s.names = newNames(event.NewPseudonymizer(key))
-	if err := s.loadHead(ctx, s.writes, s.opts.VerifierKey); err != nil {
+	if err := s.loadHead(ctx, s.reads, s.opts.VerifierKey); err != nil {
 		return err
 	}
-	if err := s.checkEnd(ctx, s.head.Load().size); err != nil {
+	if err := s.checkEnd(ctx); err != nil {
 		return err
 	}
 	if s.head.Load().size > 0 {
 		return nil
 	}
-	first := &operation{ctx: ctx, done: make(chan result, 1), urgent: true, change: event.Change{Drafts: []event.Draft{{
+	return s.install(ctx)
+}
+
+// install writes the first entry. Where another process was faster, its entry is the first.
+func (s *Store) install(ctx context.Context) error {
+	first := &operation{ctx: ctx, done: make(chan result, 1), urgent: true, first: true, change: event.Change{Drafts: []event.Draft{{
 		Event: &event.Installed{Origin: s.opts.Signer.Origin(), Engine: s.opts.Engine, Pseudonyms: s.names.fingerprint()},
 	}}}}
 	s.commit([]*operation{first})
-	return (<-first.done).err
+	got := <-first.done
+	if got.err == nil || !s.db.shared() {
+		return got.err
+	}
+	if err := s.loadHead(ctx, s.reads, s.opts.VerifierKey); err != nil || s.Size() == 0 {
+		return errors.Join(got.err, err)
+	}
+	return nil
 }
 
 func (s *Store) pseudonymKey(ctx context.Context) ([]byte, error) {
 	var key []byte
-	err := s.conn.QueryRowContext(ctx, `SELECT value FROM settings WHERE name = $1`, settingPseudonymKey).Scan(&key)
+	err := s.writes.row(ctx, selectSetting, []any{settingPseudonymKey}, &key)
 	if !errors.Is(err, sql.ErrNoRows) {
-		return key, err
+		return key, unavailable(err)
 	}
 	key = make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
-	_, err = s.conn.ExecContext(ctx, `INSERT INTO settings (name, value) VALUES ($1, $2)`, settingPseudonymKey, key)
-	return key, err
+	// Another process may be the first.
+	if err := s.writes.exec(ctx, `INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`, settingPseudonymKey, key); err != nil {
+		return nil, unavailable(err)
+	}
+	return key, unavailable(s.writes.row(ctx, selectSetting, []any{settingPseudonymKey}, &key))
 }
 
 // loadHead takes the head from the database and rebuilds the tree's edge; the two must agree.
-func (s *Store) loadHead(ctx context.Context, on *session, verifierKey string) error {
+func (s *Store) loadHead(ctx context.Context, on session, verifierKey string) error {
 	now := head{}
 	var at int64
-	err := on.row(ctx, `SELECT size, time, checkpoint FROM head WHERE one = 1`, nil, &now.size, &at, &now.checkpoint)
+	err := on.row(ctx, selectHead, nil, &now.size, &at, &now.checkpoint)
 	if errors.Is(err, sql.ErrNoRows) {
 		s.tree = evidence.NewTree()
 		s.head.Store(&now)
@@ -226,10 +234,10 @@ func (s *Store) loadHead(ctx context.Context, on *session, verifierKey string) e
 }
 
 // checkEnd makes sure that the entries end where the head says.
-func (s *Store) checkEnd(ctx context.Context, size int64) error {
-	last := int64(-1)
-	err := s.writes.row(ctx, `SELECT idx FROM entries ORDER BY idx DESC LIMIT 1`, nil, &last)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+func (s *Store) checkEnd(ctx context.Context) error {
+	var size, last int64
+	err := s.reads.row(ctx, `SELECT COALESCE((SELECT size FROM head WHERE one = 1), 0), COALESCE((SELECT MAX(idx) FROM entries), -1)`, nil, &size, &last)
+	if err != nil {
 		return unavailable(err)
 	}
 	if last != size-1 {
@@ -247,22 +255,22 @@ func (s *Store) Close() error {
 
 func (s *Store) release() error {
 	s.released.Do(func() {
-		errs := []error{s.reads.close(), s.writes.close()}
-		if s.conn != nil {
-			errs = append(errs, s.conn.Close())
+		if s.db != nil {
+			s.closed = s.db.close()
 		}
-		for _, db := range []*sql.DB{s.readers, s.db} {
-			if db != nil {
-				errs = append(errs, db.Close())
-			}
-		}
-		if s.lock != nil {
-			errs = append(errs, s.lock.unlock())
-		}
-		s.closed = errors.Join(errs...)
 	})
 	return s.closed
 }
+
+// Recover puts right what it can of what keeps the store from granting, such as the reserve that was given up. Call it from time
+// to time; an error, which wraps access.ErrUnavailable, says what is still wrong.
+func (s *Store) Recover(ctx context.Context) error { return s.db.recover(ctx) }
+
+// Check makes sure that what is written now will last and be seen; an error wraps access.ErrUnavailable.
+func (s *Store) Check(ctx context.Context) error { return unavailable(s.db.check(ctx)) }
+
+// Leads reports whether this process is the one of those that share the database that does what only one should.
+func (s *Store) Leads(ctx context.Context) (bool, error) { return s.db.leads(ctx) }
 
 // Now is the time that a decision made now must use: never before the head of the log, nor before a time that it
 // told already, so that no entry is older than the decision in it (I4).

@@ -7,25 +7,66 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver of what is done beside the store
 
 	"github.com/writ-project/writ/evidence"
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/access/event"
+	"github.com/writ-project/writ/internal/pgtest"
 )
 
-// fixture is an open store in a folder of its own.
+// fixture is an open store in a folder, or a PostgreSQL database, of its own.
 type fixture struct {
 	*Store
 	t    testing.TB
-	path string
+	path string // of the SQLite database
 	key  string // public
 	opts Options
 	now  time.Time
 }
 
 func open(t testing.TB, change ...func(*Options)) *fixture {
+	t.Helper()
+	return openOn(t, filepath.Join(t.TempDir(), "writ.db"), change...)
+}
+
+// postgresServer is the server that the tests of this package share; TestMain stops it.
+var postgresServer = sync.OnceValues(func() (*pgtest.Server, error) {
+	server, err := pgtest.Start(context.Background())
+	startedServer.Store(server)
+	return server, err
+})
+
+var startedServer atomic.Pointer[pgtest.Server]
+
+func openPostgres(t testing.TB, change ...func(*Options)) *fixture {
+	t.Helper()
+	server, err := postgresServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	database, err := server.Database(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return openOn(t, database, change...)
+}
+
+// onEach runs a test on every database.
+func onEach(t *testing.T, test func(t *testing.T, open opener)) {
+	t.Run("SQLite", func(t *testing.T) { test(t, open) })
+	t.Run("PostgreSQL", func(t *testing.T) { test(t, openPostgres) })
+}
+
+type opener func(t testing.TB, change ...func(*Options)) *fixture
+
+func openOn(t testing.TB, database string, change ...func(*Options)) *fixture {
 	t.Helper()
 	secret, public, err := evidence.GenerateKey("test.example/log", rand.Reader)
 	if err != nil {
@@ -35,11 +76,15 @@ func open(t testing.TB, change ...func(*Options)) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, path: filepath.Join(t.TempDir(), "writ.db"), key: public, now: time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)}
-	f.opts = Options{Path: f.path, Signer: signer, VerifierKey: public, Engine: "test", Now: func() time.Time { return f.now }, Reserve: 1 << 16}
+	f := &fixture{t: t, key: public, now: time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)}
+	f.opts = Options{
+		Database: database, Signer: signer, VerifierKey: public, Engine: "test", Now: func() time.Time { return f.now }, Reserve: 1 << 16,
+		clockSkew: 100 * 365 * 24 * time.Hour,
+	}
 	for _, c := range change {
 		c(&f.opts)
 	}
+	f.path = f.opts.Database
 	if f.Store, err = Open(context.Background(), f.opts); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +96,24 @@ func open(t testing.TB, change ...func(*Options)) *fixture {
 	return f
 }
 
-func openSQLiteFixture(t *testing.T) *fixture { return open(t) }
+// file is the SQLite backend of the fixture.
+func (f *fixture) file() *sqlite {
+	f.t.Helper()
+	b, ok := f.db.(*sqlite)
+	if !ok {
+		f.t.Fatal("this is not SQLite")
+	}
+	return b
+}
+
+// number reads one number beside the store.
+func (f *fixture) number(text string) (n int64) {
+	f.t.Helper()
+	if err := f.reads.row(context.Background(), text, nil, &n); err != nil {
+		f.t.Fatal(err)
+	}
+	return n
+}
 
 // reopen closes the store and opens it again, with other options if wanted.
 func (f *fixture) reopen(change ...func(*Options)) {
@@ -69,22 +131,36 @@ func (f *fixture) reopen(change ...func(*Options)) {
 	f.Store = again
 }
 
-// sql runs statements beside the store, as somebody with the database's file could.
+// sql runs a statement beside the store, as somebody with the database could.
 func (f *fixture) sql(text string, args ...any) {
 	f.t.Helper()
-	db, err := sql.Open("sqlite", "file:"+f.path+"?_pragma=busy_timeout(2000)")
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := db.Exec(text, args...); err != nil {
+	if err := f.beside(text, args...); err != nil {
 		f.t.Fatal(err)
 	}
 }
 
+func (f *fixture) beside(text string, args ...any) error {
+	if isPostgres(f.opts.Database) {
+		conn, err := pgx.Connect(context.Background(), f.opts.Database)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(context.Background())
+		_, err = conn.Exec(context.Background(), text, args...)
+		return err
+	}
+	db, err := sql.Open("sqlite", "file:"+f.path+"?_pragma=busy_timeout(2000)")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	_, err = db.Exec(text, args...)
+	return err
+}
+
 func (f *fixture) verify(kept ...evidence.Checkpoint) *Verified {
 	f.t.Helper()
-	got, err := Verify(context.Background(), f.path, f.key, f.t.TempDir(), kept)
+	got, err := Verify(context.Background(), f.opts.Database, f.key, f.t.TempDir(), kept)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,37 +55,83 @@ func (v *Verified) OK() bool { return len(v.Findings) == 0 && v.Log.Omitted == 0
 // Verify checks a database against its own log, with nothing but the log's public key: the entries hash to the signed
 // head and to every checkpoint kept from before, each value opens its commitment, and the authoritative tables, built
 // again from the entries alone, are row by row the ones that are there. It only reads, and may run beside a server.
-// scratch is a folder for the rebuilt tables.
-func Verify(ctx context.Context, path, verifierKey, scratch string, kept []evidence.Checkpoint) (*Verified, error) {
-	db, err := openSQLite(path, "rw", []string{"query_only(1)", "busy_timeout(2000)"})
+// database is as in Options; scratch is a folder for the rebuilt tables.
+func Verify(ctx context.Context, database, verifierKey, scratch string, kept []evidence.Checkpoint) (*Verified, error) {
+	stored, err := momentOf(ctx, database)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open %s: %w", placeOf(database), err)
 	}
-	defer db.Close()
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	defer conn.Close()
-	if _, err := conn.ExecContext(ctx, `BEGIN`); err != nil { // one moment of a database that may be in use
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
+	defer stored.close()
 	rebuilt, closeRebuilt, err := newScratch(ctx, scratch)
 	if err != nil {
 		return nil, err
 	}
 	defer closeRebuilt()
-	v := &verification{ctx: ctx, stored: newSession(conn), rebuilt: rebuilt, tree: evidence.NewTree()}
-	defer func() { _ = v.stored.close() }() // only read
+	v := &verification{ctx: ctx, stored: stored, rebuilt: rebuilt, tree: evidence.NewTree()}
 	got, err := v.run(verifierKey, kept)
 	if err != nil {
-		return nil, fmt.Errorf("verify %s: %w", path, err)
+		return nil, fmt.Errorf("verify %s: %w", placeOf(database), err)
 	}
 	return got, nil
 }
 
+// moment is one moment of a database that may be in use.
+type moment struct {
+	session
+
+	// structure is how the database is built, by name of the part, and how this version would have built it.
+	structure func(ctx context.Context, stored, rebuilt session) (have, want map[string]string, err error)
+	// faults are what the database says of itself.
+	faults func(ctx context.Context, stored session) ([]string, error)
+	close  func()
+}
+
+func momentOf(ctx context.Context, database string) (*moment, error) {
+	if isPostgres(database) {
+		return momentOfPostgres(ctx, database)
+	}
+	return momentOfSQLite(ctx, database)
+}
+
+func momentOfSQLite(ctx context.Context, path string) (*moment, error) {
+	db, err := openSQLite(path, "rw", []string{"query_only(1)", "busy_timeout(2000)"})
+	if err != nil {
+		return nil, err
+	}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	stored := newPrepared(conn)
+	closeAll := func() { _ = errors.Join(stored.close(), conn.Close(), db.Close()) } // only read
+	if err := stored.exec(ctx, `BEGIN`); err != nil {
+		closeAll()
+		return nil, err
+	}
+	return &moment{session: stored, structure: sqliteStructure, faults: sqliteFaults, close: closeAll}, nil
+}
+
+func sqliteStructure(ctx context.Context, stored, rebuilt session) (have, want map[string]string, err error) {
+	if have, err = pairs(ctx, stored, sqliteSchema); err == nil {
+		want, err = pairs(ctx, rebuilt, sqliteSchema)
+	}
+	return have, want, err
+}
+
+func sqliteFaults(ctx context.Context, stored session) (faults []string, err error) {
+	err = stored.each(ctx, sqliteIntegrity, nil, func(row func(...any) error) error {
+		var fault string
+		err := row(&fault)
+		if fault != "ok" {
+			faults = append(faults, fault)
+		}
+		return err
+	})
+	return faults, err
+}
+
 // newScratch is an empty database of the present schema.
-func newScratch(ctx context.Context, folder string) (*session, func(), error) {
+func newScratch(ctx context.Context, folder string) (session, func(), error) {
 	dir, err := os.MkdirTemp(folder, "writ-verify-")
 	if err != nil {
 		return nil, nil, err
@@ -97,29 +144,33 @@ func newScratch(ctx context.Context, folder string) (*session, func(), error) {
 	}
 	db.SetMaxOpenConns(1)
 	conn, err := db.Conn(ctx)
-	if err == nil {
-		err = migrate(ctx, conn)
-	}
-	if err == nil {
-		_, err = conn.ExecContext(ctx, `BEGIN`)
-	}
 	if err != nil {
 		clean()
 		return nil, nil, errors.Join(err, db.Close())
 	}
-	s := newSession(conn)
-	return s, func() { _ = errors.Join(s.close(), conn.Close(), db.Close()); clean() }, nil
+	w := &sqliteWriter{newPrepared(conn)}
+	closeAll := func() { _ = errors.Join(w.close(), conn.Close(), db.Close()); clean() }
+	if err = migrate(ctx, w, sqliteDialect()); err == nil {
+		err = w.exec(ctx, `BEGIN`)
+	}
+	if err != nil {
+		closeAll()
+		return nil, nil, err
+	}
+	return &buffered{writer: w, forms: newForms()}, closeAll, nil
 }
 
 type verification struct {
 	ctx     context.Context
-	stored  *session
-	rebuilt *session
+	stored  *moment
+	rebuilt session
 	tree    *evidence.Tree
 	bundles map[string]bool
 	out     Verified
-	broken  bool      // a tile does not hold the hashes of the entries
-	last    time.Time // of the last entry
+	chunk   map[int64]map[string]evidence.Disclosure // values of the entries at hand
+	from    int64                                    // index of the first of them
+	broken  bool                                     // a tile does not hold the hashes of the entries
+	last    time.Time                                // of the last entry
 }
 
 func (v *verification) find(table, row, code, format string, args ...any) {
@@ -162,11 +213,11 @@ func (v *verification) run(verifierKey string, kept []evidence.Checkpoint) (*Ver
 
 // checkSchema compares the database's own structure with that of this version: a missing index hides rows, a trigger adds some.
 func (v *verification) checkSchema() error {
-	applied, err := v.pairs(v.stored, `SELECT name, checksum FROM migrations`)
+	applied, err := pairs(v.ctx, v.stored, `SELECT name, checksum FROM migrations`)
 	if err != nil {
 		return fmt.Errorf("this is not a database of writ: %w", err)
 	}
-	known, err := v.pairs(v.rebuilt, `SELECT name, checksum FROM migrations`)
+	known, err := pairs(v.ctx, v.rebuilt, `SELECT name, checksum FROM migrations`)
 	if err != nil {
 		return err
 	}
@@ -175,11 +226,7 @@ func (v *verification) checkSchema() error {
 			return fmt.Errorf("%w (it has migration %s)", ErrNewerDatabase, name)
 		}
 	}
-	have, err := v.pairs(v.stored, sqliteSchema)
-	if err != nil {
-		return err
-	}
-	want, err := v.pairs(v.rebuilt, sqliteSchema)
+	have, want, err := v.stored.structure(v.ctx, v.stored, v.rebuilt)
 	if err != nil {
 		return err
 	}
@@ -195,19 +242,16 @@ func (v *verification) checkSchema() error {
 			v.find("schema", name, "inserted", "this version has none such: %s", text)
 		}
 	}
-	return v.stored.each(v.ctx, sqliteIntegrity, nil, func(row func(...any) error) error {
-		var fault string
-		err := row(&fault)
-		if err == nil && fault != "ok" {
-			v.find("schema", "storage", "changed", "%s", fault)
-		}
-		return err
-	})
+	faults, err := v.stored.faults(v.ctx, v.stored)
+	for _, fault := range faults {
+		v.find("schema", "storage", "changed", "%s", fault)
+	}
+	return err
 }
 
-func (v *verification) pairs(on *session, text string) (map[string]string, error) {
+func pairs(ctx context.Context, on session, text string) (map[string]string, error) {
 	out := map[string]string{}
-	err := on.each(v.ctx, text, nil, func(row func(...any) error) error {
+	err := on.each(ctx, text, nil, func(row func(...any) error) error {
 		var key, value string
 		err := row(&key, &value)
 		out[key] = value
@@ -271,25 +315,71 @@ func (v *verification) place(p evidence.Problem) (table, row string) {
 	return "entries", "the log as a whole"
 }
 
+// chunkSize is how many entries are read at once, with the values that lie beside them.
+const chunkSize = 1024
+
 // replay reads every entry once: into the verifier, and through the projection into the rebuilt tables.
 func (v *verification) replay(log *evidence.Verifier) error {
-	next := int64(0)
-	return v.stored.each(v.ctx, `SELECT idx, body FROM entries ORDER BY idx`, nil, func(row func(...any) error) error {
-		var index int64
-		var body []byte
-		if err := row(&index, &body); err != nil {
+	for next := int64(0); ; {
+		entries, err := v.read(next)
+		if err != nil || len(entries) == 0 {
 			return err
 		}
-		if index != next {
-			v.find("entries", fmt.Sprint(next), "deleted", "the entries from %d to %d are missing", next, index-1)
+		for _, e := range entries {
+			if e.index != next {
+				v.find("entries", fmt.Sprint(next), "deleted", "the entries from %d to %d are missing", next, e.index-1)
+			}
+			next = e.index + 1
+			log.Add(e.body)
+			if err := v.checkTiles(e.body); err != nil {
+				return err
+			}
+			if err := v.project(e.index, e.body); err != nil {
+				return err
+			}
 		}
-		next = index + 1
-		log.Add(body)
-		if err := v.checkTiles(body); err != nil {
+	}
+}
+
+// entryRow is an entry as it is stored.
+type entryRow struct {
+	index int64
+	body  []byte
+}
+
+// read reads the next entries, and the values that lie beside them.
+func (v *verification) read(from int64) ([]entryRow, error) {
+	entries := make([]entryRow, 0, chunkSize)
+	err := v.stored.each(v.ctx, `SELECT idx, body FROM entries WHERE idx >= $1 ORDER BY idx LIMIT $2`, []any{from, int64(chunkSize)},
+		func(row func(...any) error) error {
+			var e entryRow
+			err := row(&e.index, &e.body)
+			entries = append(entries, e)
 			return err
-		}
-		return v.project(index, body)
-	})
+		})
+	if err != nil || len(entries) == 0 {
+		return nil, err
+	}
+	v.from, v.chunk = entries[0].index, map[int64]map[string]evidence.Disclosure{}
+	return entries, v.stored.each(v.ctx, `SELECT idx, slot, salt, value FROM disclosures WHERE idx >= $1 AND idx <= $2`,
+		[]any{v.from, entries[len(entries)-1].index}, func(row func(...any) error) error {
+			var index int64
+			var slot any
+			var d evidence.Disclosure
+			if err := row(&index, &slot, &d.Salt, (*[]byte)(&d.Value)); err != nil {
+				return err
+			}
+			if v.chunk[index] == nil {
+				v.chunk[index] = map[string]evidence.Disclosure{}
+			}
+			name, text := slot.(string)
+			if !text { // no query finds it
+				v.find("disclosures", fmt.Sprintf("%d, %s", index, show(slot)), "changed", "its slot is not stored as text")
+				return nil
+			}
+			v.chunk[index][name] = d
+			return nil
+		})
 }
 
 // checkTiles compares the tiles that the entry fills with those stored, which names the entry that was changed.
@@ -351,6 +441,7 @@ func (v *verification) project(index int64, body []byte) error {
 			return err
 		}
 	}
+	v.extraDisclosures(index, entry)
 	p := projection{ctx: v.ctx, on: v.rebuilt, index: index, at: entry.Time, task: entry.Task}
 	if err := p.project(e); err != nil {
 		v.find("entries", entry.ID, "inconsistent", "it cannot follow on what came before: %v", err)
@@ -374,6 +465,10 @@ func (v *verification) checkKey(installed *event.Installed) error {
 }
 
 func (v *verification) disclosure(index int64, slot string) (d evidence.Disclosure, found bool, err error) {
+	if index >= v.from {
+		d, found = v.chunk[index][slot]
+		return d, found, nil
+	}
 	err = v.stored.row(v.ctx, `SELECT salt, value FROM disclosures WHERE idx = $1 AND slot = $2`, []any{index, slot}, &d.Salt, (*[]byte)(&d.Value))
 	if errors.Is(err, sql.ErrNoRows) {
 		return d, false, nil
@@ -389,7 +484,7 @@ func (v *verification) checkLog() error {
 	if err := v.extraTiles(); err != nil {
 		return err
 	}
-	if err := v.extraDisclosures(); err != nil {
+	if err := v.strayDisclosures(); err != nil {
 		return err
 	}
 	seen := map[string]bool{}
@@ -434,23 +529,31 @@ func (v *verification) extraTiles() error {
 	})
 }
 
-func (v *verification) extraDisclosures() error {
-	return v.stored.each(v.ctx, `SELECT disclosures.idx, disclosures.slot, entries.body FROM disclosures
-		LEFT JOIN entries ON entries.idx = disclosures.idx`, nil, func(row func(...any) error) error {
-		var index int64
-		var slot string
-		var body []byte
-		if err := row(&index, &slot, &body); err != nil {
+// extraDisclosures looks for values beside an entry that it does not commit to.
+func (v *verification) extraDisclosures(index int64, entry evidence.Entry) {
+	if len(v.chunk[index]) == 0 {
+		return
+	}
+	commitments, err := entry.Commitments()
+	if err != nil {
+		return // the verifier has named it
+	}
+	for slot := range v.chunk[index] {
+		if _, ok := commitments[slot]; !ok {
+			v.find("disclosures", fmt.Sprintf("%d, %s", index, slot), "inserted", "no entry commits to it")
+		}
+	}
+}
+
+// strayDisclosures looks for values beside no entry at all.
+func (v *verification) strayDisclosures() error {
+	return v.stored.each(v.ctx, `SELECT disclosures.idx, disclosures.slot FROM disclosures
+		LEFT JOIN entries ON entries.idx = disclosures.idx WHERE entries.idx IS NULL`, nil, func(row func(...any) error) error {
+		var index, slot any
+		if err := row(&index, &slot); err != nil {
 			return err
 		}
-		entry, err := evidence.Parse(body)
-		if err == nil {
-			commitments, err := entry.Commitments()
-			if _, ok := commitments[slot]; ok || err != nil {
-				return nil //nolint:nilerr // the verifier has named an entry whose commitments cannot be read
-			}
-		}
-		v.find("disclosures", fmt.Sprintf("%d, %s", index, slot), "inserted", "no entry commits to it")
+		v.find("disclosures", fmt.Sprintf("%v, %v", show(index), show(slot)), "inserted", "there is no such entry")
 		return nil
 	})
 }
@@ -463,16 +566,9 @@ func (v *verification) compare(t table) error {
 	}
 	order := strings.Join(columns[:t.keys], ", ")
 	text := `SELECT ` + strings.Join(columns, ", ") + ` FROM ` + t.name + ` ORDER BY ` + order
-	want, err := v.cursor(v.rebuilt, text, len(columns))
-	if err != nil {
-		return err
-	}
-	defer want.rows.Close()
-	have, err := v.cursor(v.stored, text, len(columns))
-	if err != nil {
-		return err
-	}
-	defer have.rows.Close()
+	want, have := v.cursor(v.rebuilt, text, len(columns)), v.cursor(v.stored, text, len(columns))
+	defer want.stop()
+	defer have.stop()
 	for want.next() || have.next() {
 		have.next() // it stands on a row already, or moves to the next
 		v.out.Rows++
@@ -488,7 +584,7 @@ func (v *verification) compare(t table) error {
 			want.taken, have.taken = true, true
 		}
 	}
-	return errors.Join(want.rows.Err(), have.rows.Err())
+	return errors.Join(want.err, have.err)
 }
 
 func (v *verification) compareRow(t table, columns []string, want, have *cursor) {
@@ -499,49 +595,53 @@ func (v *verification) compareRow(t table, columns []string, want, have *cursor)
 	}
 }
 
-func (v *verification) columns(table string) ([]string, error) {
-	rows, err := v.rows(v.rebuilt, `SELECT * FROM `+table+` WHERE 1 = 0`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	names, err := rows.Columns()
-	return names, errors.Join(err, rows.Err())
-}
-
-func (v *verification) rows(on *session, text string) (*sql.Rows, error) {
-	stmt, err := on.stmt(v.ctx, text) //nolint:sqlclosecheck // kept prepared until the session closes
-	if err != nil {
-		return nil, err
-	}
-	return stmt.QueryContext(v.ctx)
+// columns are the names of a table's columns, as this version has them.
+func (v *verification) columns(table string) (names []string, err error) {
+	err = v.rebuilt.each(v.ctx, `SELECT name FROM pragma_table_info($1) ORDER BY cid`, []any{table}, func(row func(...any) error) error {
+		var name string
+		err := row(&name)
+		names = append(names, name)
+		return err
+	})
+	return names, err
 }
 
 // cursor stands on one row of a table.
 type cursor struct {
-	rows   *sql.Rows
 	values []any
-	into   []any
+	pull   func() ([]any, bool)
+	stop   func()
+	err    error
 	ok     bool // it stands on a row
 	taken  bool // which has been dealt with
 }
 
-func (v *verification) cursor(on *session, text string, width int) (*cursor, error) {
-	rows, err := v.rows(on, text)
-	if err != nil {
-		return nil, err
-	}
-	c := &cursor{rows: rows, values: make([]any, width), into: make([]any, width), taken: true}
-	for i := range c.values {
-		c.into[i] = &c.values[i]
-	}
-	return c, rows.Err()
+func (v *verification) cursor(on session, text string, width int) *cursor {
+	c := &cursor{taken: true}
+	c.pull, c.stop = iter.Pull(func(yield func([]any) bool) {
+		values, into := make([]any, width), make([]any, width)
+		for i := range values {
+			into[i] = &values[i]
+		}
+		c.err = on.each(v.ctx, text, nil, func(row func(...any) error) error {
+			if err := row(into...); err != nil {
+				return err
+			}
+			if !yield(values) {
+				return errStopped
+			}
+			return nil
+		})
+	})
+	return c
 }
+
+var errStopped = errors.New("no more rows are wanted")
 
 // next moves on if the present row has been dealt with, and reports whether the cursor stands on a row.
 func (c *cursor) next() bool {
 	if c.taken {
-		c.ok = c.rows.Next() && c.rows.Scan(c.into...) == nil
+		c.values, c.ok = c.pull()
 		c.taken = !c.ok
 	}
 	return c.ok

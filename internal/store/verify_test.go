@@ -32,12 +32,13 @@ type tampering struct {
 	t       *testing.T
 	f       *fixture
 	conn    *sql.Conn
+	moment  moment
 	scratch string
 	kept    []evidence.Checkpoint
 	count   int
 }
 
-func newTampering(t *testing.T, history func(*fixture)) *tampering {
+func newTampering(t *testing.T, open opener, history func(*fixture)) *tampering {
 	t.Helper()
 	f := open(t)
 	kept := f.checkpoint()
@@ -46,15 +47,28 @@ func newTampering(t *testing.T, history func(*fixture)) *tampering {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	db, err := openSQLite(f.path, "rw", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if tp.conn, err = db.Conn(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = errors.Join(tp.conn.Close(), db.Close()) })
+	t.Cleanup(tp.connect())
 	return tp
+}
+
+// connect opens the database beside the store.
+func (tp *tampering) connect() (closeAll func()) {
+	tp.t.Helper()
+	tp.moment = moment{structure: sqliteStructure, faults: sqliteFaults}
+	db, err := openSQLite(tp.f.path, "rw", nil)
+	if isPostgres(tp.f.opts.Database) {
+		tp.moment = moment{structure: postgresStructureOf, faults: noFaults}
+		db, err = sql.Open("pgx", tp.f.opts.Database)
+	}
+	if err != nil {
+		tp.t.Fatal(err)
+	}
+	if tp.conn, err = db.Conn(context.Background()); err != nil {
+		tp.t.Fatal(err)
+	}
+	stored := newPrepared(tp.conn)
+	tp.moment.session = stored
+	return func() { _ = errors.Join(stored.close(), tp.conn.Close(), db.Close()) }
 }
 
 // errNothing says that a swap gave the same rows: each became the other.
@@ -78,8 +92,7 @@ func (tp *tampering) try(change func() error) (findings []Finding, refused bool)
 		tp.t.Fatal(err)
 	}
 	defer done()
-	v := &verification{ctx: ctx, stored: newSession(tp.conn), rebuilt: rebuilt, tree: evidence.NewTree()}
-	defer func() { _ = v.stored.close() }()
+	v := &verification{ctx: ctx, stored: &tp.moment, rebuilt: rebuilt, tree: evidence.NewTree()}
 	got, err := v.run(tp.f.key, tp.kept)
 	if err != nil {
 		tp.t.Fatal(err)
@@ -130,10 +143,10 @@ func (tp *tampering) set(table string, columns []string, keys int, row []any, co
 	where := make([]string, keys)
 	args := []any{value}
 	for i := range keys {
-		where[i] = columns[i] + " = ?"
+		where[i] = fmt.Sprintf("%s = $%d", columns[i], i+2)
 		args = append(args, row[i])
 	}
-	res, err := tp.conn.ExecContext(context.Background(), `UPDATE `+table+` SET `+columns[column]+` = ? WHERE `+strings.Join(where, " AND "), args...)
+	res, err := tp.conn.ExecContext(context.Background(), `UPDATE `+table+` SET `+columns[column]+` = $1 WHERE `+strings.Join(where, " AND "), args...)
 	if err != nil {
 		return err
 	}
@@ -192,17 +205,19 @@ func inRange(row, index string) bool {
 }
 
 // Every change, deletion, insertion and swap of rows in every table of state and log is found, and named.
-func TestI1_EveryTamperedRowIsNamed(t *testing.T) {
+func TestI1_EveryTamperedRowIsNamed(t *testing.T) { onEach(t, everyTamperedRow) }
+
+func everyTamperedRow(t *testing.T, open opener) {
 	t.Run("state", func(t *testing.T) {
-		everyTampering(t, (*fixture).shortHistory, append(authoritative(), table{"disclosures", 2}, table{"bundles", 1}))
+		everyTampering(t, open, (*fixture).shortHistory, append(authoritative(), table{"disclosures", 2}, table{"bundles", 1}))
 	})
 	t.Run("log", func(t *testing.T) {
-		everyTampering(t, (*fixture).history, []table{{"entries", 1}, {"tiles", 2}, {"head", 1}})
+		everyTampering(t, open, (*fixture).history, []table{{"entries", 1}, {"tiles", 2}, {"head", 1}})
 	})
 }
 
-func everyTampering(t *testing.T, history func(*fixture), tables []table) {
-	tp := newTampering(t, history)
+func everyTampering(t *testing.T, open opener, history func(*fixture), tables []table) {
+	tp := newTampering(t, open, history)
 	if findings, _ := tp.try(func() error { return nil }); len(findings) > 0 {
 		t.Fatal("before anything was changed:", findings)
 	}
@@ -230,7 +245,7 @@ func everyTampering(t *testing.T, history func(*fixture), tables []table) {
 				}
 				named := keyOf(row, tb.keys)
 				check("change of "+column, named, func() error { return tp.set(tb.name, columns, tb.keys, row, i, different(row[i])) })
-				if text, ok := row[i].(string); ok {
+				if text, ok := row[i].(string); ok && !isPostgres(tp.f.opts.Database) { // which has types
 					check("change of the type of "+column, named, func() error { return tp.set(tb.name, columns, tb.keys, row, i, []byte(text)) })
 				}
 			}
@@ -242,7 +257,10 @@ func everyTampering(t *testing.T, history func(*fixture), tables []table) {
 			spare := different(different(first[i]))
 			check("swap of "+column, keyOf(first, tb.keys), func() (err error) {
 				defer func() {
-					if _, now := tp.rows(tb.name, tb.keys); err == nil && cmp.Equal(now, rows) {
+					if err != nil {
+						return
+					}
+					if _, now := tp.rows(tb.name, tb.keys); cmp.Equal(now, rows) {
 						err = errNothing
 					}
 				}()
@@ -262,7 +280,7 @@ func everyTampering(t *testing.T, history func(*fixture), tables []table) {
 			}
 			where, args := make([]string, tb.keys), row[:tb.keys]
 			for i := range where {
-				where[i] = columns[i] + " = ?"
+				where[i] = fmt.Sprintf("%s = $%d", columns[i], i+1)
 			}
 			check("deletion", keyOf(row, tb.keys), func() error {
 				_, err := tp.conn.ExecContext(context.Background(), `DELETE FROM `+tb.name+` WHERE `+strings.Join(where, " AND "), args...)
@@ -270,7 +288,11 @@ func everyTampering(t *testing.T, history func(*fixture), tables []table) {
 			})
 			added := withKey(row, tb.keys-1, different(row[tb.keys-1]))
 			check("insertion", keyOf(added, tb.keys), func() error {
-				marks := strings.TrimSuffix(strings.Repeat("?, ", len(added)), ", ")
+				numbers := make([]string, len(added))
+				for i := range numbers {
+					numbers[i] = fmt.Sprintf("$%d", i+1)
+				}
+				marks := strings.Join(numbers, ", ")
 				_, err := tp.conn.ExecContext(context.Background(), `INSERT INTO `+tb.name+` VALUES (`+marks+`)`, added...)
 				return err
 			})
@@ -287,7 +309,7 @@ func everyTampering(t *testing.T, history func(*fixture), tables []table) {
 
 // What hides rows without changing any is found too.
 func TestVerifyFindsAChangedStructure(t *testing.T) {
-	tp := newTampering(t, (*fixture).shortHistory)
+	tp := newTampering(t, open, (*fixture).shortHistory)
 	for _, change := range []string{
 		`DROP INDEX grants_by_task`,
 		`CREATE TRIGGER helpful AFTER INSERT ON grants BEGIN UPDATE grants SET max_uses = 0; END`,
@@ -309,7 +331,7 @@ func TestVerifyFindsAChangedStructure(t *testing.T) {
 
 // An entry that was changed together with its tile no longer fits the head; the row then is known only to the log as a whole.
 func TestVerifyFindsEntriesChangedWithTheirTiles(t *testing.T) {
-	tp := newTampering(t, (*fixture).history)
+	tp := newTampering(t, open, (*fixture).history)
 	findings, _ := tp.try(func() error {
 		_, rows := tp.rows("entries", 1)
 		body := different(rows[7][1]).([]byte)

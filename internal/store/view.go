@@ -17,7 +17,7 @@ import (
 type View struct {
 	ctx    context.Context
 	store  *Store
-	on     *session
+	on     session
 	inside bool      // of the committing transaction: nothing can change under it
 	now    time.Time // of the transaction, inside it
 	seen   []read
@@ -30,9 +30,18 @@ type read struct {
 	saw  int64
 }
 
+// key is what makes two reads the same.
+func (r *read) key() string {
+	key := r.text
+	for _, arg := range r.args {
+		key += fmt.Sprintf("\x00%v", arg)
+	}
+	return key
+}
+
 const absent = -1 // the number of a row that is not there
 
-func (r *read) value(ctx context.Context, on *session) (int64, error) {
+func (r *read) value(ctx context.Context, on session) (int64, error) {
 	var now sql.NullInt64
 	err := on.row(ctx, r.text, r.args, &now)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && !now.Valid {
@@ -448,7 +457,7 @@ func (v *View) complete(a *access.Approval) error {
 
 // Usage is the total of a subject's counter over the buckets from the given one on.
 func (v *View) Usage(subject access.Ref, counter string, from int64) (int64, error) {
-	return v.number(`SELECT COALESCE(SUM(total), 0) FROM usage WHERE subject = $1 AND counter = $2 AND bucket >= $3`,
+	return v.number(`SELECT CAST(COALESCE(SUM(total), 0) AS BIGINT) FROM usage WHERE subject = $1 AND counter = $2 AND bucket >= $3`,
 		string(v.store.names.of(subject)), counter, from)
 }
 

@@ -1,9 +1,11 @@
 package strace
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -72,6 +74,52 @@ func InSQLite(calls []Call) map[string]Written {
 		}
 		commits = false
 		clear(waiting)
+	}
+	return written
+}
+
+// InPostgres finds the ids that entries name in PostgreSQL's write-ahead log: each counts once its record was written for the
+// first time. (The record that commits comes after it, and is flushed with it.)
+func InPostgres(calls []Call) map[string]Written {
+	const page, short, long = 8192, 24, 40 // bytes; of the headers of a page, and of the first of a file
+	written := map[string]Written{}
+	type end struct {
+		at   int64
+		tail []byte // a record may go on in the next write
+	}
+	ends := map[string]end{}
+	for _, c := range calls {
+		_, file := c.File()
+		if c.Name != "pwrite64" || !strings.Contains(file, "/pg_wal/") || !c.OK() || c.Injected() {
+			continue
+		}
+		start, err := strconv.ParseInt(c.Args[strings.LastIndex(c.Args, " ")+1:], 10, 64)
+		if err != nil {
+			continue
+		}
+		data, at := c.Data(), start
+		var text []byte
+		if before := ends[file]; before.at == at {
+			text = before.tail
+		}
+		for len(data) > 0 {
+			n := min(int64(len(data)), page-at%page)
+			header := int64(0)
+			if at%page == 0 {
+				header = short
+			}
+			if at == 0 {
+				header = long
+			}
+			text = append(text, data[min(header, n):n]...)
+			data, at = data[n:], at+n
+		}
+		for _, id := range idsIn(text) {
+			if _, found := written[id]; !found {
+				written[id] = Written{file, c.Ended}
+			}
+		}
+		ends[file] = end{at, bytes.Clone(text[max(0, len(text)-100):])}
 	}
 	return written
 }
