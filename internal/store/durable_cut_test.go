@@ -147,7 +147,7 @@ func TestI1_ACutAnywhere(t *testing.T) {
 	c := through.start(t)
 	c.untilReady()
 	unknown := 0
-	for to, step := range map[int]int{toServer: 149, toStore: 17} {
+	for to, step := range map[int]int{toServer: 211, toStore: 23} {
 		t.Run(fmt.Sprint(to), func(t *testing.T) {
 			n := 0
 			for cuts := 1; cuts > 0; n += step * min(sample, 5) {
