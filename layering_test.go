@@ -28,6 +28,7 @@ func rooms() map[string][]string {
 		"internal/connector/jwt":  nil,
 		"internal/devidp":         nil,
 		"internal/pgtest":         nil,
+		"internal/strace":         nil,
 		"client":                  nil,
 		"internal/api":            append([]string{"internal/control", "client"}, pure...),
 		"examples/starter":        nil,

@@ -449,6 +449,7 @@ func TestI1_AFaultAtEveryCallOfPostgres(t *testing.T) {
 	for _, f := range []fault{{"pwrite64", "error=EIO", false}, {"pwrite64", "error=ENOSPC", false}, {"fdatasync", "error=EIO", false}} {
 		t.Run(f.String(), func(t *testing.T) {
 			everywhere(t, sample, func(t *testing.T, n int) (failed int) {
+				c.t = t
 				options := []string{"-e", "trace=" + traced, "-e", fmt.Sprintf("inject=%s:%s:when=%d", f.call, f.as, n)}
 				attached, err := strace.Attach(t.Context(), filepath.Join(t.TempDir(), "trace"), options, process)
 				if err != nil {
@@ -469,6 +470,7 @@ func TestI1_AFaultAtEveryCallOfPostgres(t *testing.T) {
 			})
 		})
 	}
+	c.t = t
 	c.ends(true)
 	o.holds(t, c.told)
 }

@@ -84,7 +84,7 @@ func TestI2_NoAcknowledgementBeforeItsFlush(t *testing.T) {
 	for synchronous, safe := range map[string]bool{"": true, "NORMAL": false, "OFF": false} {
 		t.Run("SQLite "+synchronous, func(t *testing.T) {
 			o := newOrders(t, "load", filepath.Join(t.TempDir(), "writ.db"))
-			o.Name, o.Writers, o.Changes, o.Synchronous = "d", 12, 50 / min(sample, 2), synchronous
+			o.Name, o.Writers, o.Changes, o.Synchronous = "d", 12, 50/min(sample, 2), synchronous
 			calls := traceLoad(t, o, nil)
 			o.waited(t, calls, strace.InSQLite(calls), safe)
 		})
@@ -96,7 +96,7 @@ func TestI2_NoAcknowledgementBeforeItsFlush(t *testing.T) {
 			if err := server.SQL(t.Context(), "writ1", "ALTER DATABASE writ1 SET synchronous_commit = "+synchronous); err != nil {
 				t.Fatal(err)
 			}
-			o.Name, o.Writers, o.Changes, o.Unchecked = "d", 12, 50 / min(sample, 2), !safe
+			o.Name, o.Writers, o.Changes, o.Unchecked = "d", 12, 50/min(sample, 2), !safe
 			calls := traceLoad(t, o, server)
 			o.waited(t, calls, strace.InPostgres(calls), safe)
 		})

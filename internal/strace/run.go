@@ -13,13 +13,6 @@ import (
 	"syscall"
 )
 
-// Command is a command that runs another under strace, with all its threads and children, and records the system calls
-// named (as after "trace=") to a file. No more than shown bytes of each string are recorded.
-func Command(ctx context.Context, file, calls string, shown int, command ...string) *exec.Cmd {
-	args := []string{"-f", "--seccomp-bpf", "-y", "-ttt", "-s", strconv.Itoa(shown), "-e", "trace=" + calls, "-o", file, "--"}
-	return exec.CommandContext(ctx, "strace", append(args, command...)...)
-}
-
 // ReadFile reads a recording.
 func ReadFile(path string) ([]Call, error) {
 	file, err := os.Open(path)
