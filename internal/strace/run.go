@@ -60,7 +60,7 @@ func Attach(ctx context.Context, file string, options []string, pids ...int) (*A
 			}
 		}
 		if strings.Contains(line, "attach:") || strings.Contains(line, "invalid") {
-			return nil, errors.Join(errors.New(strings.TrimSpace(line)), a.command.Process.Kill(), a.command.Wait())
+			return nil, errors.Join(fmt.Errorf("%s (as another user than root this needs kernel.yama.ptrace_scope=0)", strings.TrimSpace(line)), a.command.Process.Kill(), a.command.Wait())
 		}
 	}
 	go func() { _, _ = a.said.WriteTo(io.Discard) }() // more threads may be attached; it ends with strace
