@@ -29,6 +29,7 @@ func rooms() map[string][]string {
 		"internal/devidp":         nil,
 		"internal/pgtest":         nil,
 		"internal/strace":         nil,
+		"internal/witness":        {"evidence"},
 		"client":                  nil,
 		"internal/api":            append([]string{"internal/control", "client"}, pure...),
 		"examples/starter":        nil,
@@ -39,7 +40,7 @@ func rooms() map[string][]string {
 
 // everything may be imported where parts are put together.
 func putTogether() []string {
-	return []string{"internal/app", "internal/sandbox", "internal/demo", "cmd/writ", "examples/airline/eval"}
+	return []string{"internal/app", "internal/sandbox", "internal/demo", "cmd/writ", "examples/airline/eval", "bench"}
 }
 
 type pkg struct {
