@@ -18,7 +18,7 @@ func TestI2_KilledServersLoseNothingThatTheyAcknowledged(t *testing.T) {
 	o := newOrders(t, "load", filepath.Join(t.TempDir(), "writ.db"))
 	o.Writers = 8
 	var all []told
-	for n := range kills {
+	for n := 0; n < kills && !t.Failed(); n++ {
 		o.Name = fmt.Sprint("d", n)
 		c := o.start(t)
 		c.untilReady()
@@ -40,7 +40,7 @@ func TestI2_KilledPostgresLosesNothingThatWasAcknowledged(t *testing.T) {
 	o.Writers = 8
 	var all []told
 	var c *child
-	for n := range kills {
+	for n := 0; n < kills && !t.Failed(); n++ {
 		if c == nil {
 			o.Name = fmt.Sprint("d", n)
 			c = o.start(t)
