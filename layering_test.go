@@ -28,6 +28,7 @@ func rooms() map[string][]string {
 		"internal/connector/jwt":  nil,
 		"internal/devidp":         nil,
 		"internal/pgtest":         nil,
+		"internal/strace":         nil,
 		"internal/witness":        {"evidence"},
 		"client":                  nil,
 		"internal/api":            append([]string{"internal/control", "client"}, pure...),

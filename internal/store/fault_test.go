@@ -1,18 +1,12 @@
 package store
 
 import (
-	"bufio"
 	"context"
 	"database/sql"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -315,131 +309,6 @@ func TestAfterCloseEverythingIsUnavailable(t *testing.T) {
 	wantErr(t, "Entry", err, access.ErrUnavailable)
 	wantErr(t, "Entries", f.Entries(t.Context(), 0, 1, nil), access.ErrUnavailable)
 	wantErr(t, "Beat", f.Beat(t.Context(), "t", f.now), access.ErrUnavailable)
-}
-
-const childVariable = "WRIT_STORE_TEST_CHILD"
-
-// TestMain lets the test binary be the server that is killed.
-func TestMain(m *testing.M) {
-	if path := os.Getenv(childVariable); path != "" {
-		writeUntilKilled(path, os.Getenv(childVariable+"_KEY"), os.Getenv(childVariable+"_SECRET"))
-	}
-	flag.Parse()
-	if f := flag.Lookup("rapid.checks"); f != nil && f.Value.String() == f.DefValue {
-		_ = f.Value.Set(strconv.Itoa(max(25/sample, 8))) // each opens a database; ask for more with -rapid.checks
-	}
-	code := m.Run()
-	if server := startedServer.Load(); server != nil {
-		_ = server.Stop() // the tests have passed or failed by now
-	}
-	os.Exit(code)
-}
-
-// writeUntilKilled prints the id and index of each decision after it was acknowledged.
-func writeUntilKilled(path, public, secret string) {
-	signer, err := evidence.NewSigner(secret)
-	if err != nil {
-		panic(err)
-	}
-	s, err := Open(context.Background(), Options{Database: path, Signer: signer, VerifierKey: public, Now: time.Now, Reserve: 1 << 16})
-	if err != nil {
-		panic(err)
-	}
-	f := &fixture{Store: s, now: time.Now()}
-	fmt.Println("open")
-	start := s.Size()
-	together(8, func(i int) {
-		for n := 0; ; n++ {
-			id := fmt.Sprintf("d%d.%d.%d", start, i, n)
-			receipt, err := f.try(change(f.decided(id, "t1", bot, counts("c", 60, 1), touches("pii")), f.decided(id+"b", "t1", bot)))
-			if err != nil {
-				panic(err)
-			}
-			_, _ = fmt.Fprintln(os.Stdout, id, receipt.Indexes[0]) // in one write
-		}
-	})
-}
-
-// Killed in the middle of commits: all that was acknowledged is there, nothing is there by half, and the log is clean.
-func TestI2_KilledServersLoseNothingThatTheyAcknowledged(t *testing.T) {
-	secret, public, err := evidence.GenerateKey("test.example/log", strings.NewReader(strings.Repeat("0123456789abcdef", 4)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := evidence.NewSigner(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "writ.db")
-	acknowledged := map[string]int64{}
-	var kept []evidence.Checkpoint
-	for range 5 {
-		killAChild(t, path, public, secret, acknowledged)
-		s, err := Open(t.Context(), Options{Database: path, Signer: signer, VerifierKey: public, Now: time.Now, Reserve: 1 << 16})
-		if err != nil {
-			t.Fatal(err)
-		}
-		f := &fixture{Store: s, t: t, path: path, key: public, opts: Options{Database: path}}
-		for id, index := range acknowledged {
-			if got := f.indexOf(id); got != index {
-				t.Errorf("%s was acknowledged at %d and is at %d", id, index, got)
-			}
-			f.indexOf(id + "b")
-		}
-		if s.Size()%2 != 1 {
-			t.Error("half a change is in the log of", s.Size())
-		}
-		kept = append(kept, f.checkpoint())
-		f.verifyClean(kept...)
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	t.Logf("%d changes were acknowledged", len(acknowledged))
-}
-
-func killAChild(t *testing.T, path, public, secret string, acknowledged map[string]int64) {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	child := exec.Command(self)
-	child.Env = append(os.Environ(), childVariable+"="+path, childVariable+"_KEY="+public, childVariable+"_SECRET="+secret)
-	child.Stderr = t.Output()
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewReader(out)
-	killAfter := 1 + rand.IntN(150)
-	for n := 0; ; n++ {
-		if n == killAfter {
-			if err := child.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		line, err := lines.ReadString('\n')
-		if errors.Is(err, io.EOF) {
-			break // a line that was cut off was not acknowledged in full
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		var id string
-		var index int64
-		if _, err := fmt.Sscan(line, &id, &index); err == nil {
-			acknowledged[id] = index
-		} else if line != "open\n" {
-			t.Errorf("the child said %q", line)
-		}
-	}
-	if err := child.Wait(); err == nil {
-		t.Error("the child ended by itself")
-	}
 }
 
 // What expires by the log's time would be valid for so much longer by everybody else's clock.
