@@ -32,7 +32,9 @@ type Server struct {
 	bin     string
 	as      *syscall.Credential // PostgreSQL refuses to run as root
 	process *exec.Cmd
-	made    atomic.Int64 // databases
+	// watching ends those who would end the server.
+	watching []func()
+	made     atomic.Int64 // databases
 }
 
 // Start makes a server and starts it. Settings are lines of postgresql.conf, such as "wal_sync_method=fsync".
@@ -141,6 +143,9 @@ func (s *Server) Restart(ctx context.Context) error {
 	if err := errors.Join(s.process.Start(), output.Close()); err != nil {
 		return err
 	}
+	if err := s.watch(ctx); err != nil {
+		return err
+	}
 	waiting, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	for {
@@ -155,6 +160,25 @@ func (s *Server) Restart(ctx context.Context) error {
 			return fmt.Errorf("the server does not start: %w\n%s", err, said)
 		}
 	}
+}
+
+// watch ends the server when this process has died without doing so: its end of a pipe closes then.
+func (s *Server) watch(ctx context.Context) error {
+	watcher := exec.CommandContext(context.WithoutCancel(ctx), "sh", "-c", `read -r _; kill -QUIT "$0" 2>/dev/null; sleep 2; rm -rf "$1"`, strconv.Itoa(s.PID()), s.folder)
+	watcher.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	pipe, err := watcher.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := watcher.Start(); err != nil {
+		return err
+	}
+	s.watching = append(s.watching, func() {
+		_ = watcher.Process.Kill() // before it sees the pipe close
+		_ = watcher.Wait()
+		_ = pipe.Close()
+	})
+	return nil
 }
 
 // PID is the server's first process; those that serve connections are its children.
@@ -191,6 +215,10 @@ func (s *Server) SQL(ctx context.Context, database string, statements ...string)
 
 // Kill ends the server without giving it the time to write anything.
 func (s *Server) Kill() error {
+	for _, end := range s.watching {
+		end()
+	}
+	s.watching = nil
 	err := s.process.Process.Signal(syscall.SIGQUIT) // "immediate shutdown": the children die too, and nothing is flushed
 	_ = s.process.Wait()
 	return err

@@ -32,7 +32,7 @@ type operation struct {
 	done   chan result
 }
 
-// fail tells the caller that nothing of the operation was recorded.
+// fail tells the caller that the operation was not recorded, as far as can be known.
 func (op *operation) fail(err error) {
 	op.done <- result{err: unavailable(err)}
 }
@@ -215,7 +215,8 @@ func (s *Store) commitFull(batch []*operation, err error) {
 }
 
 // write is one transaction: hold the head, check what was read, append, project, move the head, flush. On an error nothing
-// has happened, neither in the database nor in memory, unless the connection was lost during the commit. What is written
+// is acknowledged, and nothing has happened in memory; in the database neither, but for a crash in the middle of a COMMIT, or a
+// connection lost there: then it may be found recorded later, wholly. What is written
 // is gathered, and runs together; with singly what each operation writes runs by itself.
 func (s *Store) write(batch []*operation, singly bool) (results []result, err error) {
 	ctx := context.Background() // a caller that goes away must not tear a batch that others share
