@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -36,8 +35,8 @@ type Disclosure struct {
 	Value json.RawMessage // the exact bytes that are committed to
 }
 
-// NewDisclosure checks a salt and a value: the value must be one strict JSON value of at most [MaxValueSize] bytes.
-// The error wraps [ErrCommitment] or [ErrTooLarge].
+// NewDisclosure checks a salt and a value: the value must be one strict JSON value of at most [MaxValueSize] bytes. Both are kept
+// as they are, and must not be changed afterwards. The error wraps [ErrCommitment] or [ErrTooLarge].
 func NewDisclosure(salt, value []byte) (Disclosure, error) {
 	if len(salt) != SaltSize {
 		return Disclosure{}, fmt.Errorf("%w: the salt has %d bytes; give %d random ones", ErrCommitment, len(salt), SaltSize)
@@ -48,7 +47,7 @@ func NewDisclosure(salt, value []byte) (Disclosure, error) {
 	if err := checkJSON(value); err != nil {
 		return Disclosure{}, fmt.Errorf("%w: value: %w", ErrCommitment, err)
 	}
-	return Disclosure{Salt: bytes.Clone(salt), Value: bytes.Clone(value)}, nil
+	return Disclosure{Salt: salt, Value: value}, nil
 }
 
 // Commit returns the commitment to the value: SHA-256 over a fixed domain line, then the salt and the value, each after its
@@ -96,6 +95,14 @@ func (d *Disclosure) UnmarshalJSON(data []byte) error {
 	return err
 }
 
+// CheckSlot makes sure that a slot's name is one that [Entry.Commitments] reads. The error wraps [ErrCommitment].
+func CheckSlot(name string) error {
+	if len(name) == 0 || len(name) > maxSlotSize {
+		return fmt.Errorf("%w: the name of a slot has 1 to %d bytes", ErrCommitment, maxSlotSize)
+	}
+	return nil
+}
+
 // Commitments returns the commitments in the entry's data (its member "commitments"), by slot; nil if there are none.
 // The error wraps [ErrCommitment].
 func (e Entry) Commitments() (map[string]Commitment, error) {
@@ -109,7 +116,7 @@ func (e Entry) Commitments() (map[string]Commitment, error) {
 		if err != nil || !wellFormed(text) {
 			return fmt.Errorf("slot %.40q does not hold %q and 43 characters of base64url", name, commitmentPrefix)
 		}
-		if len(name) == 0 || len(name) > maxSlotSize || len(found) == MaxCommitments {
+		if CheckSlot(string(name)) != nil || len(found) == MaxCommitments {
 			return fmt.Errorf("there are more than %d slots, or a name is not 1 to %d bytes long", MaxCommitments, maxSlotSize)
 		}
 		found[string(name)] = Commitment(text)

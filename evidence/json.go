@@ -55,7 +55,7 @@ type scanner struct {
 }
 
 func newScanner(data []byte) *scanner {
-	return &scanner{data: data, names: make([][]byte, 0, 16)}
+	return &scanner{data: data, names: make([][]byte, 0, 48)}
 }
 
 func (s *scanner) fail(reason string) error { return &syntaxError{s.pos, reason} }
@@ -96,10 +96,8 @@ func (s *scanner) document(visit func(name, value []byte) error) error {
 
 func (s *scanner) value(visit func(name, value []byte) error) error {
 	switch c := s.peek(); {
-	case c == '{':
-		return s.nested(func() error { return s.object(visit) })
-	case c == '[':
-		return s.nested(s.array)
+	case c == '{', c == '[':
+		return s.nested(c, visit)
 	case c == '"':
 		_, err := s.text()
 		return err
@@ -116,16 +114,18 @@ func (s *scanner) value(visit func(name, value []byte) error) error {
 	}
 }
 
-func (s *scanner) nested(walk func() error) error {
+func (s *scanner) nested(opening byte, visit func(name, value []byte) error) error {
 	if s.depth == maxDepth {
 		return s.fail(fmt.Sprintf("values are nested more than %d deep", maxDepth))
 	}
 	s.depth++
 	s.pos++ // the opening bracket
 	s.space()
-	err := walk()
-	s.depth--
-	return err
+	defer func() { s.depth-- }()
+	if opening == '[' {
+		return s.array()
+	}
+	return s.object(visit)
 }
 
 func (s *scanner) literal(word string) error {

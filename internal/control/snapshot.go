@@ -1,10 +1,12 @@
 package control
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/access/event"
@@ -21,6 +23,8 @@ type snapshot struct {
 	archive  []byte         // of the bundle
 	pseudo   func(access.Ref) event.Pseudonym
 	declared sync.Map // access.Ref → *access.Entity: what the catalog alone says of an entity
+	overlaid sync.Map // access.Ref → *overlaid
+	overlays atomic.Int64
 }
 
 // snapshot returns the state of the version that the view sees. Building one is rare; a version is built once.
@@ -213,13 +217,32 @@ func (s *snapshot) entity(v View, ref access.Ref) (*access.Entity, error) {
 	if source.Freshness > 0 && v.Now().Sub(fact.ObservedAt) > source.Freshness.Duration() || fact.Source != source.Name {
 		return nil, nil
 	}
+	if laid, ok := s.overlaid.Load(ref); ok {
+		if laid := laid.(*overlaid); bytes.Equal(laid.told.Attributes, fact.Attributes) && slices.Equal(laid.told.Parents, fact.Parents) { //nolint:forcetypeassert // only these are stored
+			return &laid.whole, nil
+		}
+	}
 	member, ok := s.describe(ref) // what the catalog says of every member of a collection
 	if !ok {
 		return &fact.Entity, nil
 	}
 	whole, err := policy.Overlay(fact.Entity, member)
-	return &whole, err
+	if err != nil {
+		return nil, err
+	}
+	if s.overlays.Add(1) > maxOverlaid {
+		s.overlaid.Clear()
+		s.overlays.Store(0)
+	}
+	s.overlaid.Store(ref, &overlaid{fact.Entity, whole})
+	return &whole, nil
 }
+
+// overlaid is what a source told of a member of a collection, and that with what the catalog says of every member.
+type overlaid struct{ told, whole access.Entity }
+
+// maxOverlaid bounds the memory of members that need not be put together again.
+const maxOverlaid = 8192
 
 // describe is an entity as the catalog alone declares it.
 func (s *snapshot) describe(ref access.Ref) (access.Entity, bool) {

@@ -124,7 +124,7 @@ func orUnknown(typ string) string {
 }
 
 // readArgs builds the arguments by the action's schema.
-func readArgs(read reader, a *action, raw json.RawMessage) (tree, error) {
+func readArgs(read *reader, a *action, raw json.RawMessage) (tree, error) {
 	s := a.args()
 	if s == nil {
 		s = &shape{kind: kindRecord}

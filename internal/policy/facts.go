@@ -16,7 +16,7 @@ const MaxEntities = 256
 // facts are the entities of one decision. Whatever is looked for and not there is written down: Cedar would pass over it.
 type facts struct {
 	schema *schema
-	reader reader
+	reader *reader
 	list   []access.Entity // ordered by id
 	nodes  []node          // of list, made when first looked at
 	absent []access.Ref    // looked for in vain by Cedar or among ancestors
@@ -31,7 +31,7 @@ type node struct {
 	tree   tree
 }
 
-func newFacts(s *schema, read reader, entities []access.Entity) *facts {
+func newFacts(s *schema, read *reader, entities []access.Entity) *facts {
 	byID := func(a, b access.Entity) int { return a.ID.Compare(b.ID) }
 	if !slices.IsSortedFunc(entities, byID) {
 		entities = slices.SortedFunc(slices.Values(entities), byID)
@@ -106,7 +106,7 @@ func (f *facts) make(n *node, e *access.Entity) error {
 }
 
 // entity reads an entity by the schema's type for it: its attributes and its parents.
-func (s *schema) entity(read reader, e *access.Entity) (tree, []types.EntityUID, error) {
+func (s *schema) entity(read *reader, e *access.Entity) (tree, []types.EntityUID, error) {
 	t := s.types[e.ID.Type]
 	if t == nil {
 		return tree{}, nil, fmt.Errorf("%w %s", errNoType, e.ID.Type)

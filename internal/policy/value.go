@@ -42,25 +42,26 @@ type tree struct {
 
 // reader reads JSON values by their shapes. It may be used again, but not by two at once.
 type reader struct {
-	dec *jsontext.Decoder
-	buf *bytes.Buffer
+	dec *jsontext.Decoder // made when there is something to read
+	buf bytes.Buffer
 }
 
-func newReader() reader {
-	buf := bytes.NewBuffer(nil)
-	return reader{jsontext.NewDecoder(buf), buf}
-}
+func newReader() *reader { return &reader{} }
 
 // readRecord reads one JSON object by a record's shape. Nothing at all is the empty object.
-func (r reader) readRecord(raw json.RawMessage, s *shape, root string, most int) (tree, error) {
+func (r *reader) readRecord(raw json.RawMessage, s *shape, root string, most int) (tree, error) {
 	if len(raw) > most {
 		return tree{}, &ValueError{root, fmt.Sprintf("at most %d bytes", most), fmt.Sprintf("%d", len(raw))}
 	}
 	if len(raw) == 0 {
 		return s.empty(root)
 	}
-	*r.buf = *bytes.NewBuffer(raw)
-	r.dec.Reset(r.buf)
+	r.buf = *bytes.NewBuffer(raw)
+	if r.dec == nil {
+		r.dec = jsontext.NewDecoder(&r.buf)
+	} else {
+		r.dec.Reset(&r.buf)
+	}
 	out, err := r.value(s)
 	if err == nil {
 		err = r.end()
@@ -84,14 +85,14 @@ func (s *shape) complete(record *tree) error {
 	return nil
 }
 
-func (r reader) end() error {
+func (r *reader) end() error {
 	if _, err := r.dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return &ValueError{"", "one JSON object", "more after its end"}
 	}
 	return nil
 }
 
-func (r reader) token() (jsontext.Token, error) {
+func (r *reader) token() (jsontext.Token, error) {
 	token, err := r.dec.ReadToken()
 	if err != nil {
 		return token, r.broken(err)
@@ -100,14 +101,14 @@ func (r reader) token() (jsontext.Token, error) {
 }
 
 // broken reports text that is no JSON, or JSON with a key twice.
-func (r reader) broken(err error) error {
+func (r *reader) broken(err error) error {
 	if errors.Is(err, jsontext.ErrDuplicateName) {
 		return &ValueError{"", "each key once", "a key twice"}
 	}
 	return &ValueError{"", "JSON", fmt.Sprintf("something else at byte %d", r.dec.InputOffset())}
 }
 
-func (r reader) value(s *shape) (tree, error) {
+func (r *reader) value(s *shape) (tree, error) {
 	token, err := r.token()
 	if err != nil {
 		return tree{}, err
@@ -116,7 +117,7 @@ func (r reader) value(s *shape) (tree, error) {
 }
 
 // valueFrom reads the value that begins with the token.
-func (r reader) valueFrom(token jsontext.Token, s *shape) (tree, error) {
+func (r *reader) valueFrom(token jsontext.Token, s *shape) (tree, error) {
 	if s.kind == kindRecord {
 		return r.record(s, token)
 	}
@@ -127,7 +128,7 @@ func (r reader) valueFrom(token jsontext.Token, s *shape) (tree, error) {
 	return tree{value: value}, err
 }
 
-func (r reader) record(s *shape, token jsontext.Token) (tree, error) {
+func (r *reader) record(s *shape, token jsontext.Token) (tree, error) {
 	if token.Kind() != '{' {
 		return tree{}, unfit(s, token)
 	}
@@ -160,7 +161,7 @@ func (r reader) record(s *shape, token jsontext.Token) (tree, error) {
 	return out, nil
 }
 
-func (r reader) list(s *shape, token jsontext.Token) (tree, error) {
+func (r *reader) list(s *shape, token jsontext.Token) (tree, error) {
 	if token.Kind() != '[' {
 		return tree{}, unfit(s, token)
 	}

@@ -102,7 +102,11 @@ func (c *changes) any(list []statement, looks []condition, args []any) bool {
 		form := c.forms.of(s.text)
 		return !slices.ContainsFunc(looks, func(l condition) bool {
 			n, fixed := form.fixed[l.column]
-			return fixed && s.args[n] != nil && plainArg(args[l.arg]) != nil && s.args[n] != plainArg(args[l.arg])
+			if !fixed {
+				return false
+			}
+			wrote, sought := plainArg(s.args[n]), plainArg(args[l.arg])
+			return wrote != nil && sought != nil && wrote != sought
 		})
 	})
 }
@@ -110,9 +114,13 @@ func (c *changes) any(list []statement, looks []condition, args []any) bool {
 // note adds a write to the commit under way.
 func (c *changes) note(to *commit, s statement) {
 	form := c.forms.of(s.text)
-	s = statement{s.text, slices.Clone(s.args)}
-	for i := range s.args {
-		s.args[i] = plainArg(s.args[i])
+	if slices.ContainsFunc(s.args, isBytes) { // which are large, and nothing looks for them
+		s.args = slices.Clone(s.args)
+		for i := range s.args {
+			if isBytes(s.args[i]) {
+				s.args[i] = nil
+			}
+		}
 	}
 	w := to.tables[form.table]
 	if w == nil {
@@ -124,14 +132,20 @@ func (c *changes) note(to *commit, s statement) {
 	}
 	w.other = w.other || !form.adds
 	n, fixed := form.fixed[c.forms.keys[form.table]]
-	if !fixed || s.args[n] == nil {
+	if !fixed || plainArg(s.args[n]) == nil {
 		w.loose = append(w.loose, s)
 		return
 	}
-	w.byKey[s.args[n]] = append(w.byKey[s.args[n]], s)
+	key := plainArg(s.args[n])
+	w.byKey[key] = append(w.byKey[key], s)
 }
 
-// plainArg makes arguments of the same value equal. Bytes, which nothing looks for, are not kept.
+func isBytes(arg any) bool {
+	_, ok := arg.([]byte)
+	return ok
+}
+
+// plainArg makes arguments of the same value equal; nil for what nothing looks for.
 func plainArg(arg any) any {
 	switch arg := arg.(type) {
 	case string, int64:

@@ -167,6 +167,7 @@ type sqliteWriter struct {
 
 	conn  *sql.Conn
 	plain map[string]driver.Stmt // what run executes, without what database/sql does around each statement
+	args  []driver.NamedValue    // of the statement that is executed; used again
 }
 
 func newSQLiteWriter(conn *sql.Conn) *sqliteWriter {
@@ -217,19 +218,18 @@ func (w *sqliteWriter) runOne(ctx context.Context, conn any, s statement) error 
 		}
 		w.plain[s.text] = stmt
 	}
-	args := make([]driver.NamedValue, len(s.args))
+	w.args = w.args[:0]
 	for i, arg := range s.args {
-		value, err := driver.DefaultParameterConverter.ConvertValue(arg)
-		if err != nil {
-			return err
+		if n, ok := arg.(int); ok {
+			arg = int64(n)
 		}
-		args[i] = driver.NamedValue{Ordinal: i + 1, Value: value}
+		w.args = append(w.args, driver.NamedValue{Ordinal: i + 1, Value: arg})
 	}
 	execer, ok := stmt.(driver.StmtExecContext)
 	if !ok {
 		return errors.New("the SQLite driver does not execute prepared statements")
 	}
-	_, err := execer.ExecContext(ctx, args)
+	_, err := execer.ExecContext(ctx, w.args)
 	return err
 }
 
