@@ -16,8 +16,10 @@ type cache struct {
 
 	mu    sync.RWMutex
 	at    int64 // how many commits it has seen
+	under bool  // one is under way: what is read now may hold it already
 	names int64 // how often it was told that pseudonyms have become known
 	found map[cacheKey]*cached
+	usage map[usageKey][]bucketTotal // never changed in place
 	rows  map[string]map[any]map[cacheKey]bool // what depends on a row, by table and first column, or with a nil key on a table
 	links int                                  // in rows
 }
@@ -38,8 +40,14 @@ const (
 	maxLinks  = 8 * maxCached
 )
 
+// usageKey is a subject's counter. Counters change with nearly every decision, so what a commit adds to them is added here, too.
+type usageKey struct{ subject, counter string }
+
+// bucketTotal is a row of a counter.
+type bucketTotal struct{ bucket, total int64 }
+
 func newCache() *cache {
-	return &cache{forms: newForms(), found: map[cacheKey]*cached{}, rows: map[string]map[any]map[cacheKey]bool{}}
+	return &cache{forms: newForms(), found: map[cacheKey]*cached{}, usage: map[usageKey][]bucketTotal{}, rows: map[string]map[any]map[cacheKey]bool{}}
 }
 
 func (c *cache) get(key cacheKey) *cached {
@@ -49,12 +57,27 @@ func (c *cache) get(key cacheKey) *cached {
 }
 
 // cacheMoment is where the cache stands; only what is read after it may be put there, and only while it stands.
-type cacheMoment struct{ commits, names int64 }
+type cacheMoment struct {
+	commits, names int64
+	under          bool
+}
 
 func (c *cache) moment() cacheMoment {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return cacheMoment{c.at, c.names}
+	return c.now()
+}
+
+func (c *cache) now() cacheMoment { return cacheMoment{c.at, c.names, c.under} }
+
+// committing is told before a commit, and after one that failed.
+func (c *cache) committing(under bool) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.under = under
 }
 
 // named forgets everything: who a pseudonym stands for is part of many answers.
@@ -72,7 +95,7 @@ func (c *cache) named() {
 func (c *cache) put(key cacheKey, read cacheMoment, got *cached) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if (cacheMoment{c.at, c.names}) != read {
+	if c.now() != read {
 		return
 	}
 	if len(c.found) >= maxCached || c.links >= maxLinks {
@@ -111,6 +134,7 @@ func (c *cache) link(table string, row any, key cacheKey) {
 
 func (c *cache) clear() {
 	clear(c.found)
+	clear(c.usage)
 	clear(c.rows)
 	c.links = 0
 }
@@ -119,13 +143,15 @@ func (c *cache) clear() {
 func (c *cache) commit(done *commit, commits int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.at = commits
+	c.at, c.under = commits, false
 	if done.foreign {
 		c.clear()
 		return
 	}
 	for table, w := range done.tables {
 		switch {
+		case table == "usage":
+			c.count(w)
 		case c.rows[table] == nil:
 		case len(w.loose) > 0:
 			for row := range c.rows[table] {
@@ -167,4 +193,65 @@ func memo[T any](v *View, method, args string, load func() (T, error)) (T, error
 		c.put(key, at, &cached{value, err, v.seen[before:len(v.seen):len(v.seen)], v.also[also:]})
 	}
 	return value, err
+}
+
+// count does to the counters what the writes of a commit did to their table.
+func (c *cache) count(w *writes) {
+	if len(w.loose) > 0 {
+		clear(c.usage)
+		return
+	}
+	for _, same := range w.byKey {
+		for _, s := range same {
+			c.countOne(s)
+		}
+	}
+}
+
+func (c *cache) countOne(s statement) {
+	subject, _ := s.args[0].(string)
+	counter, _ := s.args[1].(string)
+	bucket, isBucket := s.args[2].(int64)
+	key := usageKey{subject, counter}
+	rows, known := c.usage[key]
+	switch {
+	case !known:
+	case s.text == usageForget && isBucket:
+		c.usage[key] = slices.DeleteFunc(slices.Clone(rows), func(r bucketTotal) bool { return r.bucket < bucket })
+	case s.text == usageAdd && isBucket:
+		add, _ := s.args[3].(int64)
+		rows = slices.Clone(rows)
+		if i := slices.IndexFunc(rows, func(r bucketTotal) bool { return r.bucket == bucket }); i >= 0 {
+			rows[i].total += add
+		} else {
+			rows = append(rows, bucketTotal{bucket, add})
+		}
+		c.usage[key] = rows
+	default:
+		delete(c.usage, key)
+	}
+}
+
+// counter answers from the cache, or loads and remembers.
+func (c *cache) counter(key usageKey, load func() ([]bucketTotal, error)) ([]bucketTotal, error) {
+	c.mu.RLock()
+	rows, known := c.usage[key]
+	c.mu.RUnlock()
+	if known {
+		return rows, nil
+	}
+	at := c.moment()
+	rows, err := load()
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now() == at && !at.under {
+		if len(c.usage) >= maxCached {
+			clear(c.usage)
+		}
+		c.usage[key] = rows
+	}
+	return rows, nil
 }

@@ -263,11 +263,13 @@ func (s *Store) write(batch []*operation, singly bool) (results []result, err er
 			return nil, err
 		}
 	}
+	s.cache.committing(true)
 	err = s.writes.commit(ctx)
 	if errors.Is(err, errUnknown) {
 		err = tx.settle(next, err)
 	}
 	if err != nil {
+		s.cache.committing(false)
 		return nil, err
 	}
 	s.committed(tx, next)

@@ -170,16 +170,20 @@ func (p *projection) decision(e *event.DecisionMade) error {
 	return p.traces(e)
 }
 
+const (
+	usageForget = `DELETE FROM usage WHERE subject = $1 AND counter = $2 AND bucket < $3`
+	usageAdd    = `INSERT INTO usage (subject, counter, bucket, total, version) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (subject, counter, bucket) DO UPDATE SET total = usage.total + excluded.total, version = excluded.version`
+)
+
 // traces are what a decision leaves for later ones: counters and labels.
 func (p *projection) traces(e *event.DecisionMade) error {
 	for _, u := range e.Usage {
-		err := p.exec(`DELETE FROM usage WHERE subject = $1 AND counter = $2 AND bucket < $3`, string(e.Subject), u.Counter, u.Bucket-2*int64(u.Window))
+		err := p.exec(usageForget, string(e.Subject), u.Counter, u.Bucket-2*int64(u.Window))
 		if err != nil {
 			return err
 		}
-		err = p.exec(`INSERT INTO usage (subject, counter, bucket, total, version) VALUES ($1, $2, $3, $4, $5)
-			ON CONFLICT (subject, counter, bucket) DO UPDATE SET total = usage.total + excluded.total, version = excluded.version`,
-			string(e.Subject), u.Counter, u.Bucket, u.Add, p.index)
+		err = p.exec(usageAdd, string(e.Subject), u.Counter, u.Bucket, u.Add, p.index)
 		if err != nil {
 			return err
 		}

@@ -471,8 +471,33 @@ func (v *View) complete(a *access.Approval) error {
 
 // Usage is the total of a subject's counter over the buckets from the given one on.
 func (v *View) Usage(subject access.Ref, counter string, from int64) (int64, error) {
-	return v.number(`SELECT CAST(COALESCE(SUM(total), 0) AS BIGINT) FROM usage WHERE subject = $1 AND counter = $2 AND bucket >= $3`,
-		string(v.store.names.of(subject)), counter, from)
+	const sum = `SELECT CAST(COALESCE(SUM(total), 0) AS BIGINT) FROM usage WHERE subject = $1 AND counter = $2 AND bucket >= $3`
+	name := string(v.store.names.of(subject))
+	if v.store.cache == nil || v.inside {
+		return v.number(sum, name, counter, from)
+	}
+	rows, err := v.store.cache.counter(usageKey{name, counter}, func() ([]bucketTotal, error) { return v.counted(name, counter) })
+	if err != nil {
+		return 0, unavailable(err)
+	}
+	total := int64(0)
+	for _, r := range rows {
+		if r.bucket >= from {
+			total += r.total
+		}
+	}
+	v.depend(total, sum, name, counter, from)
+	return total, nil
+}
+
+func (v *View) counted(name, counter string) (rows []bucketTotal, err error) {
+	err = v.on.each(v.ctx, `SELECT bucket, total FROM usage WHERE subject = $1 AND counter = $2`, []any{name, counter}, func(row func(...any) error) error {
+		var r bucketTotal
+		err := row(&r.bucket, &r.total)
+		rows = append(rows, r)
+		return err
+	})
+	return rows, err
 }
 
 // Touched lists the labels that an identity has touched since the given time, ordered.
