@@ -55,7 +55,7 @@ type scanner struct {
 }
 
 func newScanner(data []byte) *scanner {
-	return &scanner{data: data, names: make([][]byte, 0, 48)}
+	return &scanner{data: data, names: make([][]byte, 0, 24)}
 }
 
 func (s *scanner) fail(reason string) error { return &syntaxError{s.pos, reason} }

@@ -53,7 +53,7 @@ func (r *reader) readRecord(raw json.RawMessage, s *shape, root string, most int
 	if len(raw) > most {
 		return tree{}, &ValueError{root, fmt.Sprintf("at most %d bytes", most), fmt.Sprintf("%d", len(raw))}
 	}
-	if len(raw) == 0 {
+	if len(raw) == 0 || string(raw) == "{}" {
 		return s.empty(root)
 	}
 	r.buf = *bytes.NewBuffer(raw)

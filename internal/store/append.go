@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -18,15 +19,15 @@ import (
 )
 
 // apply appends the drafts of a change to the log and projects each into the tables.
-func (tx *transaction) apply(change event.Change) (event.Receipt, error) {
-	receipt := event.Receipt{Time: tx.now, Indexes: make([]int64, 0, len(change.Drafts))}
+func (tx *transaction) apply(change event.Change, drafts []sealed) (event.Receipt, error) {
+	receipt := event.Receipt{Time: tx.now, Indexes: make([]int64, 0, len(drafts))}
 	if err := tx.keepBundle(change.Bundle); err != nil {
 		return receipt, err
 	}
-	for i := range change.Drafts {
-		index, err := tx.append(&change.Drafts[i])
+	for i := range drafts {
+		index, err := tx.append(&drafts[i])
 		if err != nil {
-			return receipt, fmt.Errorf("append %s: %w", change.Drafts[i].Event.EventType(), err)
+			return receipt, fmt.Errorf("append %s: %w", drafts[i].typ, err)
 		}
 		receipt.Indexes = append(receipt.Indexes, index)
 	}
@@ -62,27 +63,59 @@ func (tx *transaction) remember(r *event.Remember) error {
 		string(r.Subject), r.Key, r.Digest, r.Result, micros(r.Expires), tx.tree.Size())
 }
 
+// sealed is a draft with all that does not depend on its place in the log: its data as it will be written, read again, and
+// the values that lie beside it.
+type sealed struct {
+	task   string
+	typ    string
+	data   json.RawMessage
+	event  event.Event
+	values []sealedValue
+}
+
+type sealedValue struct {
+	slot string
+	evidence.Disclosure
+}
+
+// seal makes the commitments to the values of drafts. It is done before the transaction, where many can do it at once.
+func seal(drafts []event.Draft) ([]sealed, error) {
+	out := make([]sealed, len(drafts))
+	for i := range drafts {
+		s := &out[i]
+		s.task, s.typ = drafts[i].Task, drafts[i].Event.EventType()
+		err := s.commit(&drafts[i])
+		if err == nil {
+			// What is projected is what was written, as whoever replays the log will read it.
+			var known bool
+			if s.event, known, err = event.Decode(s.typ, s.data); err == nil && !known {
+				err = errors.New("no version of this program could read it")
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("append %s: %w", s.typ, err)
+		}
+	}
+	return out, nil
+}
+
 // append writes one entry, what lies beside it, the tiles it fills, and its effect on the state.
-func (tx *transaction) append(draft *event.Draft) (int64, error) {
+func (tx *transaction) append(s *sealed) (int64, error) {
 	index := tx.tree.Size()
-	entry := evidence.Entry{
-		ID: strconv.FormatInt(index, 10), Source: tx.store.Origin(), Type: draft.Event.EventType(), Time: tx.now, Task: draft.Task,
-	}
+	entry := evidence.Entry{ID: strconv.FormatInt(index, 10), Source: tx.store.Origin(), Type: s.typ, Time: tx.now, Task: s.task, Data: s.data}
 	var err error
-	if entry.TaskSeq, entry.TaskPrev, err = tx.number(draft.Task); err != nil {
-		return 0, err
-	}
-	if entry.Data, err = tx.data(index, draft); err != nil {
+	if entry.TaskSeq, entry.TaskPrev, err = tx.number(s.task); err != nil {
 		return 0, err
 	}
 	raw, err := entry.Marshal()
 	if err != nil {
 		return 0, err
 	}
-	// What is projected is what was written, as whoever replays the log will read it.
-	written, known, err := event.Decode(entry.Type, entry.Data)
-	if err != nil || !known {
-		return 0, fmt.Errorf("the entry could not be read again: %w", err)
+	for _, v := range s.values {
+		err := tx.on.exec(tx.ctx, `INSERT INTO disclosures (idx, slot, salt, value) VALUES ($1, $2, $3, $4)`, index, v.slot, v.Salt, []byte(v.Value))
+		if err != nil {
+			return 0, err
+		}
 	}
 	if err := tx.on.exec(tx.ctx, `INSERT INTO entries (idx, body) VALUES ($1, $2)`, index, raw); err != nil {
 		return 0, err
@@ -92,15 +125,15 @@ func (tx *transaction) append(draft *event.Draft) (int64, error) {
 			return 0, err
 		}
 	}
-	if err := tx.beside(written); err != nil {
+	if err := tx.beside(s.event); err != nil {
 		return 0, err
 	}
 	tx.last = raw
-	if draft.Task != "" {
-		tx.tasks[draft.Task] = taskEnd{seq: entry.TaskSeq, last: index}
+	if s.task != "" {
+		tx.tasks[s.task] = taskEnd{seq: entry.TaskSeq, last: index}
 	}
-	p := projection{ctx: tx.ctx, on: tx.on, index: index, at: tx.now, task: draft.Task}
-	return index, p.project(written)
+	p := projection{ctx: tx.ctx, on: tx.on, index: index, at: tx.now, task: s.task}
+	return index, p.project(s.event)
 }
 
 // beside does what an entry says of the values beside the log, and refuses one that could never be verified.
@@ -185,31 +218,28 @@ func (tx *transaction) taskEnd(task string) (taskEnd, error) {
 	return taskEnd{seq: int(max(ends[0], 0)), last: ends[1]}, nil
 }
 
-// data is the event as JSON with the commitments to its values; the values are stored beside the entry.
-func (tx *transaction) data(index int64, draft *event.Draft) (json.RawMessage, error) {
+// commit writes the event as JSON with the commitments to its values.
+func (s *sealed) commit(draft *event.Draft) error {
 	data, err := json.Marshal(draft.Event)
+	s.data = data
 	if err != nil || len(draft.Values) == 0 {
-		return data, err
+		return err
 	}
 	if len(draft.Values) > evidence.MaxCommitments {
-		return nil, fmt.Errorf("%w: %d values beside one entry, the limit is %d", evidence.ErrTooLarge, len(draft.Values), evidence.MaxCommitments)
+		return fmt.Errorf("%w: %d values beside one entry, the limit is %d", evidence.ErrTooLarge, len(draft.Values), evidence.MaxCommitments)
 	}
-	slots := make([]string, 0, len(draft.Values))
-	for slot := range draft.Values {
-		if err := evidence.CheckSlot(slot); err != nil {
-			return nil, err
-		}
-		slots = append(slots, slot)
-	}
-	slices.Sort(slots)
 	data = append(data[:len(data)-1], `,"commitments":{`...)
-	for i, slot := range slots {
-		salt := make([]byte, 16)
+	for i, slot := range slices.Sorted(maps.Keys(draft.Values)) {
+		if err := evidence.CheckSlot(slot); err != nil {
+			return err
+		}
+		salt := make([]byte, evidence.SaltSize)
 		_, _ = rand.Read(salt) // never fails
 		disclosure, err := evidence.NewDisclosure(salt, draft.Values[slot])
 		if err != nil {
-			return nil, err
+			return err
 		}
+		s.values = append(s.values, sealedValue{slot, disclosure})
 		if i > 0 {
 			data = append(data, ',')
 		}
@@ -217,13 +247,9 @@ func (tx *transaction) data(index int64, draft *event.Draft) (json.RawMessage, e
 		data = append(data, `:"`...)
 		data = append(data, disclosure.Commit()...)
 		data = append(data, '"')
-		err = tx.on.exec(tx.ctx, `INSERT INTO disclosures (idx, slot, salt, value) VALUES ($1, $2, $3, $4)`,
-			index, slot, disclosure.Salt, []byte(disclosure.Value))
-		if err != nil {
-			return nil, err
-		}
 	}
-	return append(data, "}}"...), nil
+	s.data = append(data, "}}"...)
+	return nil
 }
 
 // moveHead signs the tree as it is now and writes it as the head, if it has grown.

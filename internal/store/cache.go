@@ -19,7 +19,7 @@ type cache struct {
 	under bool  // one is under way: what is read now may hold it already
 	names int64 // how often it was told that pseudonyms have become known
 	found map[cacheKey]*cached
-	usage map[usageKey][]bucketTotal // never changed in place
+	usage map[usageKey][]bucketTotal           // never changed in place
 	rows  map[string]map[any]map[cacheKey]bool // what depends on a row, by table and first column, or with a nil key on a table
 	links int                                  // in rows
 }

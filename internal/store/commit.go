@@ -24,6 +24,7 @@ type operation struct {
 	aside  func(*transaction) error // writes what has no authority and leaves no evidence; then there is nothing to decide
 	decide func(*View) (event.Change, error)
 	change event.Change
+	drafts []sealed // of change
 	reads  []read
 	since  int64 // where the changes stood when it began to read
 	first  bool  // it begins the log, if nobody else has
@@ -67,7 +68,11 @@ func (s *Store) update(ctx context.Context, decide func(*View) (event.Change, er
 	if len(change.Drafts) == 0 && change.Remember == nil {
 		return event.Receipt{Time: s.Now()}, nil
 	}
-	return s.enqueue(&operation{ctx: ctx, decide: decide, change: change, reads: view.seen, since: since, urgent: urgent, done: make(chan result, 1)})
+	drafts, err := seal(change.Drafts)
+	if err != nil {
+		return event.Receipt{}, unavailable(err)
+	}
+	return s.enqueue(&operation{ctx: ctx, decide: decide, change: change, drafts: drafts, reads: view.seen, since: since, urgent: urgent, done: make(chan result, 1)})
 }
 
 // enqueue hands an operation to the committing goroutine and waits for it.
@@ -355,7 +360,7 @@ func (tx *transaction) record(op *operation) (result, error) {
 	if op.aside != nil {
 		return result{receipt: event.Receipt{Time: tx.now}}, op.aside(tx)
 	}
-	change := op.change
+	change, drafts := op.change, op.drafts
 	stale, err := tx.stale(op)
 	if err != nil {
 		return result{}, err
@@ -367,8 +372,11 @@ func (tx *transaction) record(op *operation) (result, error) {
 		} else if err != nil {
 			return result{err: err}, nil
 		}
+		if drafts, err = seal(change.Drafts); err != nil {
+			return result{err: unavailable(err)}, nil
+		}
 	}
-	receipt, err := tx.apply(change)
+	receipt, err := tx.apply(change, drafts)
 	return result{receipt: receipt}, err
 }
 

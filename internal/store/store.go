@@ -180,9 +180,13 @@ func (s *Store) load(ctx context.Context) error {
 
 // install writes the first entry. Where another process was faster, its entry is the first.
 func (s *Store) install(ctx context.Context) error {
-	first := &operation{ctx: ctx, done: make(chan result, 1), urgent: true, first: true, change: event.Change{Drafts: []event.Draft{{
+	drafts, err := seal([]event.Draft{{
 		Event: &event.Installed{Origin: s.opts.Signer.Origin(), Engine: s.opts.Engine, Pseudonyms: s.names.fingerprint()},
-	}}}}
+	}})
+	if err != nil {
+		return err
+	}
+	first := &operation{ctx: ctx, done: make(chan result, 1), urgent: true, first: true, drafts: drafts}
 	s.commit([]*operation{first})
 	got := <-first.done
 	if got.err == nil || !s.db.shared() {
