@@ -111,6 +111,8 @@ func (tx *transaction) beside(e event.Event) error {
 	switch e := e.(type) {
 	case *event.ValueErased:
 		return tx.erase(e)
+	case *event.LogPruned:
+		return tx.prune(e)
 	case *event.PolicyActivated:
 		var found int64
 		err := tx.on.row(tx.ctx, `SELECT 1 FROM bundles WHERE hash = $1`, []any{e.Bundle}, &found)
@@ -135,6 +137,32 @@ func (tx *transaction) erase(e *event.ValueErased) error {
 			return err
 		}
 		if err := tx.on.exec(tx.ctx, `DELETE FROM disclosures WHERE idx = $1 AND slot = $2`, e.Index, slot); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prune deletes the entries, and the values beside them, that the entry names. It refuses if there are others than were counted.
+func (tx *transaction) prune(e *event.LogPruned) error {
+	var entries, values int64
+	for _, s := range e.Entries {
+		var more, beside int64
+		err := tx.on.row(tx.ctx, `SELECT (SELECT COUNT(*) FROM entries WHERE idx >= $1 AND idx <= $2), (SELECT COUNT(*) FROM disclosures WHERE idx >= $1 AND idx <= $2)`,
+			[]any{s[0], s[1]}, &more, &beside)
+		if err != nil {
+			return err
+		}
+		entries, values = entries+more, values+beside
+	}
+	if entries != count(e.Entries) || values != e.Values {
+		return fmt.Errorf("%w: what is to be pruned has changed meanwhile: export again, and then prune", access.ErrUnavailable)
+	}
+	for _, s := range e.Entries {
+		if err := tx.on.exec(tx.ctx, `DELETE FROM entries WHERE idx >= $1 AND idx <= $2`, s[0], s[1]); err != nil {
+			return err
+		}
+		if err := tx.on.exec(tx.ctx, `DELETE FROM disclosures WHERE idx >= $1 AND idx <= $2`, s[0], s[1]); err != nil {
 			return err
 		}
 	}

@@ -40,6 +40,10 @@ type Options struct {
 	Gather time.Duration
 	// Reserve is the space kept free so that revoking still works on a full disk, in bytes; 0 means 8 MiB. SQLite only.
 	Reserve int64
+	// Acknowledged is a file with the signed checkpoint that this host acknowledged last. A log that lacks something of it is
+	// refused with ErrForked, unless AcceptLoss is set. Empty: nothing is compared.
+	Acknowledged string
+	AcceptLoss   bool
 	// MaxPages bounds the database in pages of 4 KiB; 0 means unbounded. SQLite only.
 	MaxPages int64
 
@@ -156,6 +160,9 @@ func (s *Store) load(ctx context.Context) error {
 		return err
 	}
 	if err := s.checkEnd(ctx); err != nil {
+		return err
+	}
+	if err := s.checkAcknowledged(ctx); err != nil {
 		return err
 	}
 	if s.head.Load().size > 0 {
