@@ -123,16 +123,18 @@ func (e *export) bundles() error {
 // values writes what lies beside the entries of a bundle. For entries that were pruned, what the folder holds stays.
 func (e *export) values(bundle int64, width int) error {
 	first := bundle * evidence.TileWidth
+	last := first + int64(width) - 1
 	there := map[int64]bool{}
-	err := e.store.Entries(e.ctx, first, width, func(index int64, _ []byte) error {
+	err := e.store.reads.each(e.ctx, `SELECT idx FROM entries WHERE idx >= $1 AND idx <= $2`, []any{first, last}, func(row func(...any) error) error {
+		var index int64
+		err := row(&index)
 		there[index] = true
-		return nil
+		return err
 	})
 	if err != nil {
-		return err
+		return unavailable(err)
 	}
 	var values []archivedValue
-	last := first + int64(width) - 1
 	err = e.store.reads.each(e.ctx, `SELECT idx, slot, salt, value FROM disclosures WHERE idx >= $1 AND idx <= $2`, []any{first, last},
 		func(row func(...any) error) error {
 			var v archivedValue

@@ -322,6 +322,9 @@ const childVariable = "WRIT_STORE_TEST_CHILD"
 // TestMain lets the test binary be the server that is killed.
 func TestMain(m *testing.M) {
 	if path := os.Getenv(childVariable); path != "" {
+		if folder := os.Getenv(childVariable + "_ARCHIVE"); folder != "" {
+			pruneUntilKilled(path, folder, os.Getenv(childVariable+"_KEY"), os.Getenv(childVariable+"_SECRET"))
+		}
 		writeUntilKilled(path, os.Getenv(childVariable+"_KEY"), os.Getenv(childVariable+"_SECRET"))
 	}
 	flag.Parse()

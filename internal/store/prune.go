@@ -310,7 +310,8 @@ func (p *pruning) compareLeaf(index int64, archived []byte) error {
 	return fmt.Errorf("%w: entry %d is not the one in the tree: delete %s below %s and export again", ErrArchive, index, path, p.archive.folder)
 }
 
-// IndexAt is the index of the first entry at or after a time, or the size of the log if there is none.
+// IndexAt is an index that splits the log at a time: the entries before it are older, those from it on are not. Where entries
+// around that time were pruned, it is one of theirs.
 func (s *Store) IndexAt(ctx context.Context, at time.Time) (int64, error) {
 	low, high := int64(0), s.Size()
 	for low < high {
