@@ -4,10 +4,15 @@ GO      ?= go
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VULN    := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 DATA    ?= ../shared/data/airline-agent
-OUT     ?= eval.json
 FUZZ    ?= 10s
 
-.PHONY: test deps vet lint vuln race tamper cover eval bench fuzz docs build
+DURATION    ?= 10s
+REPEATS     ?= 3
+ENTRIES     ?= 100000
+DATABASES   ?= sqlite,postgres
+CONNECTIONS ?= 1,16,64
+
+.PHONY: test deps vet lint vuln race tamper cover eval bench microbench fuzz docs build
 
 ## test: everything that must hold before a change lands
 test: deps vet lint race tamper
@@ -40,10 +45,14 @@ cover:
 
 ## eval: replay a recorded agent through a real server
 eval:
-	$(GO) run ./examples/airline/eval -data $(DATA) -out $(OUT)
+	$(GO) run ./examples/airline/eval -data $(DATA) -out $(or $(OUT),eval.json)
 
-## bench: the cost of deciding, appending and verifying
+## bench: whole governed requests on a real server, against a bare net/http handler. ENTRIES=1000000 takes an hour
 bench:
+	$(GO) run ./bench -duration $(DURATION) -repeats $(REPEATS) -entries $(ENTRIES) -databases $(DATABASES) -connections $(CONNECTIONS) -out $(or $(OUT),bench.json)
+
+## microbench: the cost of deciding, appending and verifying, in process
+microbench:
 	$(GO) test -run '^$$' -bench . -benchmem ./evidence ./internal/policy ./internal/store ./internal/control ./internal/authn ./internal/connector/jwt
 
 ## fuzz: every fuzz target for FUZZ each

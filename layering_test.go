@@ -28,6 +28,7 @@ func rooms() map[string][]string {
 		"internal/connector/jwt":  nil,
 		"internal/devidp":         nil,
 		"internal/pgtest":         nil,
+		"internal/witness":        {"evidence"},
 		"client":                  nil,
 		"internal/api":            append([]string{"internal/control", "client"}, pure...),
 		"examples/starter":        nil,
@@ -38,7 +39,7 @@ func rooms() map[string][]string {
 
 // everything may be imported where parts are put together.
 func putTogether() []string {
-	return []string{"internal/app", "internal/sandbox", "internal/demo", "cmd/writ", "examples/airline/eval"}
+	return []string{"internal/app", "internal/sandbox", "internal/demo", "cmd/writ", "examples/airline/eval", "bench"}
 }
 
 type pkg struct {

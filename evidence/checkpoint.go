@@ -89,41 +89,57 @@ func (c Checkpoint) Sign(s *Signer) ([]byte, error) {
 	if c.Origin != s.Origin() {
 		return nil, fmt.Errorf("%w: its origin is %.80q, the key is for %.80q", ErrCheckpoint, c.Origin, s.Origin())
 	}
+	text, err := c.text()
+	if err != nil {
+		return nil, err
+	}
+	return note.Sign(&note.Note{Text: text}, s.note)
+}
+
+// text is what is signed.
+func (c Checkpoint) text() (string, error) {
+	if err := checkOrigin(c.Origin); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
 	if c.Size < 0 || c.Size > MaxSize {
-		return nil, fmt.Errorf("%w: size %d is not from 0 to %d", ErrCheckpoint, c.Size, int64(MaxSize))
+		return "", fmt.Errorf("%w: size %d is not from 0 to %d", ErrCheckpoint, c.Size, int64(MaxSize))
 	}
 	if c.Size == 0 && c.Root != NewTree().Root() {
-		return nil, fmt.Errorf("%w: its size is 0, but its root is not the empty tree's", ErrCheckpoint)
+		return "", fmt.Errorf("%w: %w", ErrCheckpoint, ErrEmptyRoot)
 	}
-	text := c.Origin + "\n" + strconv.FormatInt(c.Size, 10) + "\n" + c.Root.String() + "\n"
-	return note.Sign(&note.Note{Text: text}, s.note)
+	return c.Origin + "\n" + strconv.FormatInt(c.Size, 10) + "\n" + c.Root.String() + "\n", nil
 }
 
 // OpenCheckpoint reads a signed checkpoint and verifies it: at least one of the verifier keys must have signed it,
 // and the name of that key must be the checkpoint's origin. Signatures by other keys (witnesses) are not looked at.
 // Pass an old and a new key of a log to accept both. The error wraps [ErrCheckpoint], [ErrUnverified], [ErrKey] or [ErrTooLarge].
 func OpenCheckpoint(signed []byte, verifierKeys ...string) (Checkpoint, error) {
+	_, c, err := openSigned(signed, verifierKeys)
+	return c, err
+}
+
+func openSigned(signed []byte, verifierKeys []string) (*note.Note, Checkpoint, error) {
 	if len(signed) > MaxCheckpointSize {
-		return Checkpoint{}, fmt.Errorf("%w: the checkpoint has %d bytes, the limit is %d", ErrTooLarge, len(signed), MaxCheckpointSize)
+		return nil, Checkpoint{}, fmt.Errorf("%w: the checkpoint has %d bytes, the limit is %d", ErrTooLarge, len(signed), MaxCheckpointSize)
 	}
 	verifiers, err := parseVerifiers(verifierKeys)
 	if err != nil {
-		return Checkpoint{}, err
+		return nil, Checkpoint{}, err
 	}
 	n, err := note.Open(signed, verifiers)
 	if err != nil {
-		return Checkpoint{}, openError(err)
+		return nil, Checkpoint{}, openError(err)
 	}
 	c, err := parseCheckpoint(n.Text)
 	if err != nil {
-		return Checkpoint{}, err
+		return nil, Checkpoint{}, err
 	}
 	for _, sig := range n.Sigs {
 		if sig.Name == c.Origin && canonicalBase64(sig.Base64) {
-			return c, nil
+			return n, c, nil
 		}
 	}
-	return Checkpoint{}, fmt.Errorf("%w: its origin %.80q has no verifier key here; pass the key of that log", ErrUnverified, c.Origin)
+	return nil, Checkpoint{}, fmt.Errorf("%w: its origin %.80q has no verifier key here; pass the key of that log", ErrUnverified, c.Origin)
 }
 
 // canonicalBase64 refuses the other spellings of the same bytes that the note package lets pass.
@@ -182,7 +198,7 @@ func parseCheckpoint(text string) (Checkpoint, error) {
 		return Checkpoint{}, fmt.Errorf("%w: root %.60q is not 32 bytes in base64", ErrCheckpoint, lines[2])
 	}
 	if size == 0 && root != NewTree().Root() {
-		return Checkpoint{}, fmt.Errorf("%w: its size is 0, but its root is not the empty tree's", ErrCheckpoint)
+		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, ErrEmptyRoot)
 	}
 	return Checkpoint{Origin: lines[0], Size: size, Root: root}, nil
 }

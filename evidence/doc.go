@@ -11,5 +11,6 @@
 //
 // What a proof says: the holder of the log's key has committed to these bytes at this index. It does
 // not say that the holder shows the same log to everybody; checkpoints kept by others
-// ([VerifyConsistency], [Verifier.ExpectCheckpoint]) and witnesses do.
+// ([VerifyConsistency], [Verifier.ExpectCheckpoint]) and the cosignatures of witnesses
+// (c2sp.org/tlog-cosignature, [Cosigner], [CosignaturePolicy]) do.
 package evidence

@@ -20,6 +20,14 @@ var (
 	ErrCheckpoint = errors.New("malformed checkpoint")
 	// ErrUnverified: a checkpoint is not signed by a key that is trusted for its origin.
 	ErrUnverified = errors.New("checkpoint is not verified")
+	// ErrEmptyRoot: a checkpoint of size 0 does not have the root of the empty tree. It comes with ErrCheckpoint.
+	ErrEmptyRoot = errors.New("its size is 0, but its root is not the empty tree's")
+	// ErrCosignature: a cosignature is malformed, or is not what was asked for.
+	ErrCosignature = errors.New("malformed cosignature")
+	// ErrPolicy: a policy of cosignatures can never hold, or means less than it says.
+	ErrPolicy = errors.New("unsound policy of cosignatures")
+	// ErrUnwitnessed: fewer witnesses than required have cosigned a checkpoint.
+	ErrUnwitnessed = errors.New("not enough witnesses")
 	// ErrProofText: the text of a proof is malformed.
 	ErrProofText = errors.New("malformed proof")
 	// ErrProofInvalid: a well-formed proof does not prove what it should.

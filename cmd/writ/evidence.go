@@ -60,6 +60,71 @@ type evidenceVerifyCommand struct {
 	logFiles
 
 	Checkpoint []string `help:"Checkpoint kept from before: shows that the log only grew. May be given more than once." placeholder:"FILE" type:"existingfile"`
+	Witness    []string `help:"File with the public key of a witness that must have cosigned: each checkpoint given, or else the newest that the database keeps. May be given more than once." placeholder:"FILE" type:"existingfile"`
+	Required   int      `help:"How many of the witnesses must have cosigned; 0 means all."`
+}
+
+// kept opens the checkpoints that the log is compared with, each with the witnesses that are asked for.
+func (c *evidenceVerifyCommand) kept(e *environment, key string) ([]evidence.Checkpoint, error) {
+	open := func(signed []byte) (evidence.Checkpoint, error) { return evidence.OpenCheckpoint(signed, key) }
+	if len(c.Witness) > 0 {
+		policy, err := c.policy()
+		if err != nil {
+			return nil, err
+		}
+		open = func(signed []byte) (evidence.Checkpoint, error) {
+			checkpoint, _, err := policy.Check(signed, key)
+			return checkpoint, err
+		}
+	}
+	var kept []evidence.Checkpoint
+	for _, path := range c.Checkpoint {
+		signed, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		checkpoint, err := open(signed)
+		if err != nil {
+			return nil, &exitError{exitTampered, fmt.Errorf("%s: %w", path, err)}
+		}
+		kept = append(kept, checkpoint)
+	}
+	if len(c.Witness) == 0 || len(c.Checkpoint) > 0 {
+		return kept, nil
+	}
+	opened, err := c.open(e)
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Close()
+	signed, err := opened.Cosigned(e.ctx)
+	if err == nil && signed == nil {
+		err = errors.New("the database keeps no cosigned checkpoint: give one with --checkpoint, from a witness or from GET /log/checkpoint")
+	}
+	if err != nil {
+		return nil, err
+	}
+	checkpoint, err := open(signed)
+	if err != nil {
+		return nil, &exitError{exitTampered, fmt.Errorf("the cosigned checkpoint that the database keeps: %w", err)}
+	}
+	return []evidence.Checkpoint{checkpoint}, nil
+}
+
+func (c *evidenceVerifyCommand) policy() (*evidence.CosignaturePolicy, error) {
+	keys := make([]string, 0, len(c.Witness))
+	for _, path := range c.Witness {
+		key, err := readKey(path)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	required := c.Required
+	if required == 0 {
+		required = len(keys)
+	}
+	return evidence.NewCosignaturePolicy(required, keys...)
 }
 
 func (c *evidenceVerifyCommand) Run(e *environment) error {
@@ -67,17 +132,9 @@ func (c *evidenceVerifyCommand) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
-	var kept []evidence.Checkpoint
-	for _, path := range c.Checkpoint {
-		signed, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		checkpoint, err := evidence.OpenCheckpoint(signed, key)
-		if err != nil {
-			return &exitError{exitTampered, fmt.Errorf("%s: %w", path, err)}
-		}
-		kept = append(kept, checkpoint)
+	kept, err := c.kept(e, key)
+	if err != nil {
+		return err
 	}
 	if _, err := os.Stat(c.database()); err != nil {
 		return fmt.Errorf("%w: name the data folder with --data", err)
@@ -89,7 +146,7 @@ func (c *evidenceVerifyCommand) Run(e *environment) error {
 	if e.global.JSON {
 		if err := e.json(map[string]any{
 			"ok": verified.OK(), "entries": verified.Log.Entries, "rows": verified.Rows, "root": verified.Log.Root.String(),
-			"checkpoints": len(kept), "findings": verified.Findings,
+			"checkpoints": len(kept), "witnesses": len(c.Witness), "findings": verified.Findings,
 		}); err != nil {
 			return err
 		}

@@ -48,6 +48,7 @@ type commands struct {
 
 	Policy   policyCommand   `cmd:"" help:"Check and test a policy bundle."`
 	Evidence evidenceCommand `cmd:"" help:"Verify, show, prove, export and replay the evidence log."`
+	Witness  witnessCommand  `cmd:"" help:"Run a witness: it cosigns what logs say, so that none can be cut or forked unseen."`
 }
 
 // environment is what a command may touch.

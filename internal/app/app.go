@@ -11,7 +11,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,8 +33,11 @@ import (
 // Version is the version of Writ; every decision names it, so that it can be computed again by the same engine.
 const Version = "0.1.0"
 
-// DatabaseFile is the name of the database in the data folder.
-const DatabaseFile = "writ.db"
+// Files in the data folder.
+const (
+	DatabaseFile     = "writ.db"
+	AcknowledgedFile = "acknowledged" // the last head that this host acknowledged
+)
 
 // App is a running installation.
 type App struct {
@@ -43,7 +48,7 @@ type App struct {
 	store   *store.Store
 	handler http.Handler
 	cancel  context.CancelFunc
-	looped  chan struct{}
+	loops   sync.WaitGroup
 	leaving context.CancelFunc // ends the waiting of long-polls
 	trouble atomic.Pointer[error]
 }
@@ -70,7 +75,7 @@ func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
 	if err := checkTLSKey(config.TLS); err != nil {
 		return nil, err
 	}
-	opened, err := openStore(ctx, config, o)
+	opened, key, err := openStore(ctx, config, o)
 	if err != nil {
 		return nil, err
 	}
@@ -96,42 +101,60 @@ func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
 		},
 	})
 	opened.OnMoved(c.Wake)
-	a := &App{Control: c, config: config, log: o.Log, store: opened, looped: make(chan struct{})}
+	a := &App{Control: c, config: config, log: o.Log, store: opened}
 	if err := a.applySite(ctx); err != nil {
 		return nil, err
+	}
+	var published api.EvidenceReader = opened
+	witnessed, err := newCosigned(config.Witnesses, opened, key, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	if witnessed != nil {
+		published = witnessed
+		if err := witnessed.start(ctx); err != nil {
+			return nil, err
+		}
 	}
 	stopping, leaving := context.WithCancel(context.WithoutCancel(ctx))
 	a.leaving = leaving
 	a.handler = metrics.measure(api.New(api.Options{
-		Control: c, Log: opened, Authenticate: (&gate{verifier: verifier, control: c, url: config.URL}).authenticate,
+		Control: c, Log: published, Authenticate: (&gate{verifier: verifier, control: c, url: config.URL}).authenticate,
 		JWKS: issuer.JWKS(), Metadata: issuer.Metadata(), Metrics: metrics.handler(), Logger: o.Log, Health: a.health, Stopping: stopping,
 	}))
 	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	a.cancel = cancel
-	go a.loop(loop)
+	a.loops.Go(func() { a.loop(loop) })
+	if witnessed != nil {
+		a.loops.Go(func() { witnessed.loop(loop) })
+	}
 	return a, nil
 }
 
 // newID makes time-ordered, unguessable ids (RFC 9562, version 7).
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
-func openStore(ctx context.Context, config Config, o Options) (*store.Store, error) {
+// openStore returns the store and the log's verifier key.
+func openStore(ctx context.Context, config Config, o Options) (*store.Store, string, error) {
 	key, err := readSecret(config.Log.Key)
 	if err != nil {
-		return nil, fmt.Errorf("log.key: %w", err)
+		return nil, "", fmt.Errorf("log.key: %w", err)
 	}
 	signer, err := evidence.NewSigner(key)
 	if err != nil {
-		return nil, fmt.Errorf("log.key: %w", err)
+		return nil, "", fmt.Errorf("log.key: %w", err)
 	}
 	public, err := os.ReadFile(config.Log.VerifierKey)
 	if err != nil {
-		return nil, fmt.Errorf("log.verifier_key: %w", err)
+		return nil, "", fmt.Errorf("log.verifier_key: %w", err)
 	}
-	return store.Open(ctx, store.Options{
-		Database: config.database(), Signer: signer, VerifierKey: strings.TrimSpace(string(public)),
-		Engine: Version, Now: o.Now, Log: o.Log,
+	verifierKey := strings.TrimSpace(string(public))
+	opened, err := store.Open(ctx, store.Options{
+		Database: config.database(), Signer: signer, VerifierKey: verifierKey,
+		Acknowledged: filepath.Join(config.Data, AcknowledgedFile),
+		Engine:       Version, Now: o.Now, Log: o.Log,
 	})
+	return opened, verifierKey, err
 }
 
 // checkSecret makes sure that a file is there and that nobody else may read it.
@@ -270,8 +293,8 @@ func (a *App) Serve(ctx context.Context, listener net.Listener) error {
 func (a *App) Close() error {
 	a.leaving()
 	a.cancel()
-	<-a.looped
-	return a.store.Close()
+	a.loops.Wait()
+	return errors.Join(a.store.KeepHead(), a.store.Close())
 }
 
 // Database is where the database is: the path of a file, or a URL.
@@ -296,7 +319,6 @@ func (a *App) health(ctx context.Context) error {
 
 // loop ends what has run out, until the context ends.
 func (a *App) loop(ctx context.Context) {
-	defer close(a.looped)
 	ticker := time.NewTicker(loopEvery)
 	defer ticker.Stop()
 	for {
@@ -311,7 +333,7 @@ func (a *App) loop(ctx context.Context) {
 
 // round does what is due, and keeps what went wrong for health until a later round goes well.
 func (a *App) round(ctx context.Context) {
-	reserve, sweep := a.store.Recover(ctx), a.sweep(ctx)
+	reserve, sweep, kept := a.store.Recover(ctx), a.sweep(ctx), a.store.KeepHead()
 	if ctx.Err() != nil {
 		return // what fails now fails because of the end
 	}
@@ -321,8 +343,11 @@ func (a *App) round(ctx context.Context) {
 	if sweep != nil {
 		a.log.ErrorContext(ctx, "sweep", slog.Any("error", sweep))
 	}
+	if kept != nil {
+		a.log.ErrorContext(ctx, "the acknowledged head", slog.Any("error", kept))
+	}
 	a.trouble.Store(nil)
-	if err := errors.Join(reserve, sweep); err != nil {
+	if err := errors.Join(reserve, sweep, kept); err != nil {
 		a.trouble.Store(&err)
 	}
 }

@@ -40,6 +40,24 @@ type Config struct {
 	Issuers []Issuer `yaml:"issuers"`
 	// Limits bound what one identity may cause.
 	Limits Limits `yaml:"limits"`
+	// Witnesses keep and cosign the log's checkpoints, so that nobody can rewrite what they have seen.
+	Witnesses Witnesses `yaml:"witnesses"`
+}
+
+// Witnesses are other parties that remember the log (c2sp.org/tlog-witness).
+type Witnesses struct {
+	// Required is how many must have cosigned a checkpoint before it is published. 0: all.
+	Required int `yaml:"required"`
+	// Ask are the witnesses. Empty: none is asked.
+	Ask []Witness `yaml:"ask"`
+}
+
+// Witness is one of them.
+type Witness struct {
+	// URL is where it is asked; https, or http on a loopback address.
+	URL string `yaml:"url"`
+	// Key is its verifier key, as it publishes it: name+hash+key.
+	Key string `yaml:"key"`
 }
 
 // TLS names the server's certificate.
@@ -173,6 +191,9 @@ func (c *Config) Check() error {
 	}
 	if len(c.Tokens.Keys) == 0 {
 		fault("tokens.keys: at least one is required")
+	}
+	if n := c.Witnesses.Required; n < 0 || n > len(c.Witnesses.Ask) {
+		fault("witnesses.required: %d of %d witnesses cannot be", n, len(c.Witnesses.Ask))
 	}
 	if len(c.Issuers) == 0 {
 		fault("issuers: at least one identity provider is required: without one nobody can call")

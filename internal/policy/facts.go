@@ -88,6 +88,10 @@ func (f *facts) listed(ref access.Ref) (*node, bool) {
 }
 
 func (f *facts) make(n *node, e *access.Entity) error {
+	if known, ok := f.schema.cache.get(e); ok {
+		*n = known
+		return nil
+	}
 	var err error
 	if n.tree, n.above, err = f.schema.entity(f.reader, e); err != nil {
 		return err
@@ -97,6 +101,7 @@ func (f *facts) make(n *node, e *access.Entity) error {
 	if len(n.above) > 0 {
 		n.entity.Parents = cedar.NewEntityUIDSet(n.above...)
 	}
+	f.schema.cache.put(e, n)
 	return nil
 }
 

@@ -25,6 +25,7 @@ type schema struct {
 	actions  map[access.Ref]*action
 	// entities are the actions and their groups: Cedar needs them in the entity map, or action groups match nothing.
 	entities map[types.EntityUID]types.Entity
+	cache    *entityCache
 }
 
 type entityType struct {
@@ -87,7 +88,7 @@ func loadSchema(text []byte, faults *faultList) *schema {
 		faults.add(whole, "%v", err)
 		return nil
 	}
-	s := &schema{resolved: full}
+	s := &schema{resolved: full, cache: newEntityCache()}
 	s.build()
 	before := len(faults.list)
 	s.checkTypes(faults, whole)

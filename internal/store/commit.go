@@ -21,7 +21,7 @@ const (
 // operation is one use case on its way into the log.
 type operation struct {
 	ctx    context.Context
-	beat   *beat
+	aside  func(*transaction) error // writes what has no authority and leaves no evidence; then there is nothing to decide
 	decide func(*View) (event.Change, error)
 	change event.Change
 	reads  []read
@@ -349,8 +349,8 @@ func (tx *transaction) record(op *operation) (result, error) {
 	if op.first && tx.tree.Size() > 0 {
 		return result{}, nil
 	}
-	if op.beat != nil {
-		return result{receipt: event.Receipt{Time: tx.now}}, tx.note(op.beat)
+	if op.aside != nil {
+		return result{receipt: event.Receipt{Time: tx.now}}, op.aside(tx)
 	}
 	change := op.change
 	stale, err := tx.stale(op)
@@ -379,22 +379,19 @@ func (tx *transaction) decide(op *operation) (change event.Change, err error) {
 	return op.decide(&View{ctx: tx.ctx, store: tx.store, on: tx.on, inside: true, now: tx.now})
 }
 
-// beat is a sign of life of a task.
-type beat struct {
-	task string
-	at   time.Time
-}
-
 // Beat notes a sign of life of a task. It has no authority and leaves no evidence: it can only keep a task from
 // ending before its time.
 func (s *Store) Beat(ctx context.Context, task string, at time.Time) error {
-	_, err := s.enqueue(&operation{ctx: ctx, beat: &beat{task, at}, done: make(chan result, 1)})
-	return err
+	return s.note(ctx, func(tx *transaction) error {
+		return tx.on.exec(tx.ctx, `INSERT INTO heartbeats (task, at) VALUES ($1, $2)
+			ON CONFLICT (task) DO UPDATE SET at = excluded.at WHERE excluded.at > heartbeats.at`, task, micros(at))
+	})
 }
 
-func (tx *transaction) note(b *beat) error {
-	return tx.on.exec(tx.ctx, `INSERT INTO heartbeats (task, at) VALUES ($1, $2)
-		ON CONFLICT (task) DO UPDATE SET at = excluded.at WHERE excluded.at > heartbeats.at`, b.task, micros(b.at))
+// note writes what leaves no evidence.
+func (s *Store) note(ctx context.Context, write func(*transaction) error) error {
+	_, err := s.enqueue(&operation{ctx: ctx, aside: write, done: make(chan result, 1)})
+	return err
 }
 
 // stale reports whether something that the operation read is no longer so. It looks only where that may be.

@@ -12,6 +12,7 @@ import (
 //   - it added to the log, and the read does not look for it by its index: a row that was there before names no later entry.
 type changes struct {
 	forms  *forms
+	cache  *cache // forgets first what a commit changes; nil if there is none
 	kept   []commit
 	oldest int64 // commits before this one are forgotten
 	latest atomic.Int64
@@ -27,6 +28,12 @@ type commit struct {
 type writes struct {
 	byKey map[any][]statement
 	loose []statement
+	other bool // something else than rows was added
+}
+
+// onlyAddsToLog says that the writes cannot change what was read, but for who looks for a new entry by its index.
+func (w *writes) onlyAddsToLog(table string) bool {
+	return !w.other && (table == "entries" || table == "disclosures")
 }
 
 // keptCommits is how many commits are remembered. A decision that takes longer than these is checked in full.
@@ -42,6 +49,9 @@ func (c *changes) now() int64 { return c.latest.Load() }
 
 func (c *changes) add(done commit) {
 	next := c.latest.Load() + 1
+	if c.cache != nil {
+		c.cache.commit(&done, next)
+	}
 	c.kept[next%keptCommits] = done
 	c.oldest = max(c.oldest, next-keptCommits+1)
 	c.latest.Store(next)
@@ -65,7 +75,8 @@ func (c *changes) touches(done *commit, r *read) bool {
 		return true
 	}
 	for table, looks := range c.forms.looksOf(r.text) {
-		if w := done.tables[table]; w != nil && c.touch(table, w, looks, r.args) {
+		w := done.tables[table]
+		if w != nil && (len(looks) > 0 || !w.onlyAddsToLog(table)) && c.touch(table, w, looks, r.args) {
 			return true
 		}
 	}
@@ -76,22 +87,19 @@ func (c *changes) touch(table string, w *writes, looks []condition, args []any) 
 	key := slices.IndexFunc(looks, func(l condition) bool { return l.column == c.forms.keys[table] })
 	if key >= 0 {
 		sought := plainArg(args[looks[key].arg])
-		return sought == nil || c.any(table, w.byKey[sought], looks, args) || c.any(table, w.loose, looks, args)
+		return sought == nil || c.any(w.byKey[sought], looks, args) || c.any(w.loose, looks, args)
 	}
 	for _, same := range w.byKey {
-		if c.any(table, same, looks, args) {
+		if c.any(same, looks, args) {
 			return true
 		}
 	}
-	return c.any(table, w.loose, looks, args)
+	return c.any(w.loose, looks, args)
 }
 
-func (c *changes) any(table string, list []statement, looks []condition, args []any) bool {
+func (c *changes) any(list []statement, looks []condition, args []any) bool {
 	return slices.ContainsFunc(list, func(s statement) bool {
 		form := c.forms.of(s.text)
-		if form.adds && (table == "entries" || table == "disclosures") && len(looks) == 0 {
-			return false
-		}
 		return !slices.ContainsFunc(looks, func(l condition) bool {
 			n, fixed := form.fixed[l.column]
 			return fixed && s.args[n] != nil && plainArg(args[l.arg]) != nil && s.args[n] != plainArg(args[l.arg])
@@ -114,6 +122,7 @@ func (c *changes) note(to *commit, s statement) {
 		w = &writes{byKey: map[any][]statement{}}
 		to.tables[form.table] = w
 	}
+	w.other = w.other || !form.adds
 	n, fixed := form.fixed[c.forms.keys[form.table]]
 	if !fixed || s.args[n] == nil {
 		w.loose = append(w.loose, s)

@@ -80,6 +80,26 @@ func (s *Store) Proof(ctx context.Context, index int64) (evidence.Proof, error) 
 	return evidence.Proof{Index: index, Hashes: hashes, Checkpoint: checkpoint}, nil
 }
 
+// ProofAt proves that an entry is in the log under an earlier checkpoint of it, such as one that witnesses have cosigned.
+func (s *Store) ProofAt(ctx context.Context, index int64, at evidence.Checkpoint, signed []byte) (evidence.Proof, error) {
+	tree, _ := s.snapshot()
+	hashes, err := evidence.ProveInclusion(tree, tileReader{ctx, s.reads}, index, at.Size)
+	if errors.Is(err, evidence.ErrRange) {
+		return evidence.Proof{}, access.ErrNotFound
+	}
+	return evidence.Proof{Index: index, Hashes: hashes, Checkpoint: signed}, unavailable(err)
+}
+
+// Consistency proves that the log at size newer begins with the log at size older.
+func (s *Store) Consistency(ctx context.Context, older, newer int64) ([]evidence.Hash, error) {
+	tree, _ := s.snapshot()
+	hashes, err := evidence.ProveConsistency(tree, tileReader{ctx, s.reads}, older, newer)
+	if errors.Is(err, evidence.ErrRange) {
+		return nil, fmt.Errorf("%w: %w", access.ErrNotFound, err)
+	}
+	return hashes, unavailable(err)
+}
+
 // Tile reads a tile of hashes, full or partial (c2sp.org/tlog-tiles).
 func (s *Store) Tile(ctx context.Context, level int, index int64, width int) ([]byte, error) {
 	tree, _ := s.snapshot()

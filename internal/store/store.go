@@ -33,9 +33,12 @@ type Options struct {
 	Signer   *evidence.Signer // signs checkpoints; its name is the log's origin
 	// VerifierKey is the public half of Signer.
 	VerifierKey string
-	Engine      string // version that the first entry names
-	Now         func() time.Time
-	Log         *slog.Logger
+	// Acknowledged is a file on this host that keeps the last acknowledged head. A database that is older, or another, is
+	// refused. Empty: none is kept.
+	Acknowledged string
+	Engine       string // version that the first entry names
+	Now          func() time.Time
+	Log          *slog.Logger
 	// Gather is how long a commit waits for company under load; 0 means 1 ms. It never waits when alone.
 	Gather time.Duration
 	// Reserve is the space kept free so that revoking still works on a full disk, in bytes; 0 means 8 MiB. SQLite only.
@@ -64,6 +67,7 @@ type Store struct {
 	names   *names
 	forms   *forms
 	changes *changes
+	cache   *cache // nil where other processes commit, too
 
 	queue    chan *operation
 	stopped  chan struct{}
@@ -77,6 +81,8 @@ type Store struct {
 	// beforeCommit is for tests: it sees every transaction with the number of its operations, and can make it fail.
 	beforeCommit func(operations int) error
 	follower     atomic.Pointer[func()] // told when another process has committed
+
+	keptSize int64 // of the head in the file of acknowledged ones
 
 	head  atomic.Pointer[head] // as last committed
 	tree  *evidence.Tree       // as last committed; only the committing goroutine changes it
@@ -93,6 +99,7 @@ type head struct {
 
 const (
 	settingPseudonymKey = "pseudonym_key"
+	settingCosigned     = "cosigned"
 	selectSetting       = `SELECT value FROM settings WHERE name = $1`
 )
 
@@ -116,6 +123,10 @@ func Open(ctx context.Context, opts Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s.writes, s.reads = s.db.writer(), s.db.readers()
+	if !s.db.shared() {
+		s.cache = newCache()
+		s.changes.cache = s.cache
+	}
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
@@ -200,6 +211,25 @@ func (s *Store) pseudonymKey(ctx context.Context) ([]byte, error) {
 		return nil, unavailable(err)
 	}
 	return key, unavailable(s.writes.row(ctx, selectSetting, []any{settingPseudonymKey}, &key))
+}
+
+// KeepCosigned keeps the newest checkpoint that witnesses have cosigned, for all who open this database. It has no
+// authority: whoever reads it verifies it.
+func (s *Store) KeepCosigned(ctx context.Context, signed []byte) error {
+	return s.note(ctx, func(tx *transaction) error {
+		return tx.on.exec(tx.ctx, `INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+			settingCosigned, signed)
+	})
+}
+
+// Cosigned is the newest checkpoint that KeepCosigned was given; nil if there is none.
+func (s *Store) Cosigned(ctx context.Context) ([]byte, error) {
+	var signed []byte
+	err := s.reads.row(ctx, selectSetting, []any{settingCosigned}, &signed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	return signed, unavailable(err)
 }
 
 // loadHead takes the head from the database and rebuilds the tree's edge; the two must agree.

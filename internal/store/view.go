@@ -21,6 +21,7 @@ type View struct {
 	inside bool      // of the committing transaction: nothing can change under it
 	now    time.Time // of the transaction, inside it
 	seen   []read
+	also   []read // what was read besides, that no decision depends on
 }
 
 // read is one number that a decision depends on, and how to read it again: a row's version, a sum, a count.
@@ -105,7 +106,7 @@ const catalogVersion = `SELECT version FROM catalog_version WHERE one = 1`
 // CatalogVersion changes whenever the catalog, the active bundle or somebody's status does. What was built from the
 // catalog may be kept under it.
 func (v *View) CatalogVersion() (int64, error) {
-	version, err := v.number(catalogVersion)
+	version, err := memo(v, "CatalogVersion", "", func() (int64, error) { return v.number(catalogVersion) })
 	if err == nil && v.unsettled(version) {
 		return v.store.unsettled.Add(-1) + absent, nil // its own, each time: another catalog may get the index yet
 	}
@@ -150,6 +151,7 @@ func (v *View) Catalog() (event.CatalogState, error) {
 	} else {
 		v.store.names.learn(version, identities)
 	}
+	v.store.cache.named()
 	err = v.on.each(v.ctx, `SELECT identity, status FROM identities`, nil, func(row func(...any) error) error {
 		var identity, status string
 		if err := row(&identity, &status); err != nil {
@@ -187,12 +189,17 @@ func (v *View) LastTold(ref access.Ref) (time.Time, error) {
 
 // Fact is what a source told of an entity, and when; access.ErrNotFound if nothing is known, or its value was erased.
 func (v *View) Fact(ref access.Ref) (access.Fact, error) {
+	name := string(v.store.names.of(ref))
+	return memo(v, "Fact", name, func() (access.Fact, error) { return v.fact(name) })
+}
+
+func (v *View) fact(name string) (access.Fact, error) {
 	const from = ` FROM facts JOIN disclosures ON disclosures.idx = facts.version AND disclosures.slot = facts.slot WHERE facts.entity = $1`
 	var fact access.Fact
 	var at int64
 	var value []byte
 	err := v.one(`SELECT facts.version`+from, `SELECT facts.version, facts.source, facts.observed_at, disclosures.value`+from,
-		[]any{string(v.store.names.of(ref))}, &fact.Source, &at, &value)
+		[]any{name}, &fact.Source, &at, &value)
 	if err != nil {
 		return fact, err
 	}
@@ -211,23 +218,27 @@ const taskCut = `COALESCE((SELECT version FROM identities WHERE identity = tasks
 
 const taskVersion = `SELECT version FROM tasks WHERE id = $1`
 
-func (v *View) scanTask(row func(...any) error) (t access.Task, version int64, err error) {
-	var subject string
+func (v *View) scanTask(row func(...any) error) (t access.Task, subject string, version int64, err error) {
 	var opened, expires, ended, heartbeat, beat, cut int64
 	err = row(&t.ID, &t.Type, &subject, (*string)(&t.Status), (*string)(&t.Reason), &opened, &expires, &ended, &heartbeat, &t.Opened, &version, &beat, &cut)
 	t.Subject = v.store.names.ref(event.Pseudonym(subject))
 	t.OpenedAt, t.ExpiresAt, t.EndedAt, t.HeartbeatAt = fromMicros(opened), fromMicros(expires), fromMicros(ended), fromMicros(beat)
 	t.Heartbeat, t.Cut = access.Seconds(heartbeat), cut == 1
-	return t, version, err
+	return t, subject, version, err
 }
 
 // Task reads a task with the labels it has touched; access.ErrNotFound if there is none.
 func (v *View) Task(id string) (access.Task, error) {
+	return memo(v, "Task", id, func() (access.Task, error) { return v.task(id) })
+}
+
+func (v *View) task(id string) (access.Task, error) {
 	var task access.Task
+	var subject string
 	var version int64
 	stmt := `SELECT ` + taskColumns + ` FROM tasks WHERE id = $1`
 	err := v.on.each(v.ctx, stmt, []any{id}, func(row func(...any) (err error)) (err error) {
-		task, version, err = v.scanTask(row)
+		task, subject, version, err = v.scanTask(row)
 		return err
 	})
 	if err != nil {
@@ -237,7 +248,10 @@ func (v *View) Task(id string) (access.Task, error) {
 		v.depend(absent, taskVersion, id)
 		return task, access.ErrNotFound
 	}
-	v.depend(version, taskVersion, id) // not on the heartbeat: a later one only keeps the task alive
+	v.depend(version, taskVersion, id)
+	// No decision depends on the heartbeat, for a later one only keeps the task alive, nor by itself on the subject's status.
+	v.also = append(v.also, read{text: `SELECT at FROM heartbeats WHERE task = $1`, args: []any{id}},
+		read{text: `SELECT version FROM identities WHERE identity = $1`, args: []any{subject}})
 	count := int64(0)
 	err = v.on.each(v.ctx, `SELECT label FROM task_labels WHERE task = $1 ORDER BY label`, []any{id}, func(row func(...any) error) error {
 		var label string
@@ -289,7 +303,7 @@ func (v *View) EndedTasks(goneBy time.Time, limit int) ([]access.Task, error) {
 func (v *View) tasks(text string, args ...any) ([]access.Task, error) {
 	var out []access.Task
 	err := v.on.each(v.ctx, text, args, func(row func(...any) error) error {
-		task, version, err := v.scanTask(row)
+		task, _, version, err := v.scanTask(row)
 		if err != nil {
 			return err
 		}
@@ -464,24 +478,43 @@ func (v *View) Usage(subject access.Ref, counter string, from int64) (int64, err
 // Touched lists the labels that an identity has touched since the given time, ordered.
 func (v *View) Touched(subject access.Ref, since time.Time) ([]string, error) {
 	name := string(v.store.names.of(subject))
+	all, err := memo(v, "Touched", name, func() ([]touch, error) { return v.touched(name) })
 	var labels []string
+	for _, t := range all {
+		if !t.at.Before(since) {
+			labels = append(labels, t.label)
+		}
+	}
+	return labels, err
+}
+
+// touch is when an identity last touched a label.
+type touch struct {
+	label string
+	at    time.Time
+}
+
+func (v *View) touched(name string) (list []touch, err error) {
 	newest := int64(absent)
-	err := v.on.each(v.ctx, `SELECT label, version FROM touched WHERE subject = $1 AND at >= $2 ORDER BY label`, []any{name, micros(since)},
-		func(row func(...any) error) error {
-			var label string
-			var version int64
-			err := row(&label, &version)
-			newest = max(newest, version)
-			labels = append(labels, label)
-			return err
-		})
-	v.depend(newest, `SELECT MAX(version) FROM touched WHERE subject = $1 AND at >= $2`, name, micros(since))
-	return labels, unavailable(err)
+	err = v.on.each(v.ctx, `SELECT label, at, version FROM touched WHERE subject = $1 ORDER BY label`, []any{name}, func(row func(...any) error) error {
+		var label string
+		var at, version int64
+		err := row(&label, &at, &version)
+		newest = max(newest, version)
+		list = append(list, touch{label, fromMicros(at)})
+		return err
+	})
+	v.depend(newest, `SELECT MAX(version) FROM touched WHERE subject = $1`, name)
+	return list, unavailable(err)
 }
 
 // Precedent is what people answered to the like before.
 func (v *View) Precedent(subject, action access.Ref, resourceType, taskType string) (access.Precedent, error) {
 	args := []any{string(v.store.names.of(subject)), action.String(), resourceType, taskType}
+	return memo(v, "Precedent", fmt.Sprintf("%q", args), func() (access.Precedent, error) { return v.precedent(args) })
+}
+
+func (v *View) precedent(args []any) (access.Precedent, error) {
 	const where = ` FROM precedents WHERE subject = $1 AND action = $2 AND resource = $3 AND task_type = $4`
 	var p access.Precedent
 	version := int64(absent)

@@ -1,0 +1,141 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/store"
+	"github.com/writ-project/writ/internal/witness"
+)
+
+// cosignEvery is how often witnesses are asked, if the log has grown.
+const cosignEvery = time.Second
+
+// cosigned is the log as it is published: under the newest checkpoint that enough witnesses have cosigned.
+type cosigned struct {
+	*store.Store
+
+	client *witness.Client
+	policy *evidence.CosignaturePolicy
+	key    string // of the log
+	log    *slog.Logger
+	latest atomic.Pointer[published]
+}
+
+type published struct {
+	evidence.Checkpoint
+
+	signed []byte
+}
+
+// newCosigned checks the witnesses; nil where there are none.
+func newCosigned(c Witnesses, s *store.Store, key string, log *slog.Logger) (*cosigned, error) {
+	if len(c.Ask) == 0 {
+		return nil, nil
+	}
+	o := witness.ClientOptions{LogKeys: []string{key}}
+	keys := make([]string, 0, len(c.Ask))
+	for _, w := range c.Ask {
+		o.Witnesses = append(o.Witnesses, witness.Peer{URL: w.URL, Key: w.Key})
+		keys = append(keys, w.Key)
+	}
+	client, err := witness.NewClient(o)
+	if err != nil {
+		return nil, fmt.Errorf("witnesses: %w", err)
+	}
+	required := c.Required
+	if required == 0 {
+		required = len(keys)
+	}
+	policy, err := evidence.NewCosignaturePolicy(required, keys...)
+	if err != nil {
+		return nil, fmt.Errorf("witnesses: %w", err)
+	}
+	return &cosigned{Store: s, client: client, policy: policy, key: key, log: log}, nil
+}
+
+// Checkpoint is the newest one that enough witnesses have cosigned, or the head as long as there is none.
+func (c *cosigned) Checkpoint() []byte {
+	if latest := c.latest.Load(); latest != nil {
+		return latest.signed
+	}
+	return c.Store.Checkpoint()
+}
+
+// Proof proves an entry under that checkpoint, or under the head if the entry is newer.
+func (c *cosigned) Proof(ctx context.Context, index int64) (evidence.Proof, error) {
+	if latest := c.latest.Load(); latest != nil && index < latest.Size {
+		return c.ProofAt(ctx, index, latest.Checkpoint, latest.signed)
+	}
+	return c.Store.Proof(ctx, index)
+}
+
+// start refuses a log that a witness knows another history of. A witness that does not answer is no reason.
+func (c *cosigned) start(ctx context.Context) error {
+	if err := c.recall(ctx); err != nil {
+		return err
+	}
+	err := c.ask(ctx)
+	if errors.Is(err, witness.ErrSawNewer) || errors.Is(err, witness.ErrInconsistent) {
+		return fmt.Errorf("%w: restore a newer backup; if there is none, accept the loss, and have the witness's operator forget what it saw", err)
+	}
+	return nil
+}
+
+// recall reads what was kept before, or by another process.
+func (c *cosigned) recall(ctx context.Context) error {
+	signed, err := c.Cosigned(ctx)
+	if err != nil || signed == nil {
+		return err
+	}
+	checkpoint, _, err := c.policy.Check(signed, c.key)
+	if err != nil || checkpoint.Size > c.Size() {
+		return nil //nolint:nilerr // it is of other witnesses, or no longer of this log; it has no authority
+	}
+	c.latest.Store(&published{checkpoint, signed})
+	return nil
+}
+
+// loop has the log cosigned until the context ends. One of the processes that share a database asks, the others read.
+func (c *cosigned) loop(ctx context.Context) {
+	ticker := time.NewTicker(cosignEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		if latest := c.latest.Load(); latest != nil && latest.Size == c.Size() {
+			continue
+		}
+		leads, err := c.Leads(ctx)
+		if err == nil && leads {
+			err = c.ask(ctx)
+		} else if err == nil {
+			err = c.recall(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			c.log.ErrorContext(ctx, "the log is not cosigned", slog.Any("error", err))
+		}
+	}
+}
+
+// ask has the head cosigned, keeps it if that was by enough, and returns what went wrong with any witness.
+func (c *cosigned) ask(ctx context.Context) error {
+	asked, err := c.client.Ask(ctx, c.Store.Checkpoint(), c.Consistency)
+	if err != nil {
+		return err
+	}
+	checkpoint, _, err := c.policy.Check(asked.Checkpoint, c.key)
+	if err == nil {
+		c.latest.Store(&published{checkpoint, asked.Checkpoint})
+		err = c.KeepCosigned(ctx, asked.Checkpoint)
+	}
+	return errors.Join(err, asked.Err())
+}

@@ -1,0 +1,149 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/control"
+	"github.com/writ-project/writ/internal/store"
+	"github.com/writ-project/writ/internal/witness"
+)
+
+// witnessed adds a real witness to the configuration, and returns its verifier key.
+func witnessed(t *testing.T, config *Config) string {
+	t.Helper()
+	public, err := os.ReadFile(config.Log.VerifierKey)
+	check(t, err)
+	folder := t.TempDir()
+	_, err = witness.Init(folder, "witness.example/w", []string{strings.TrimSpace(string(public))}, rand.Reader)
+	check(t, err)
+	loaded, cosigner, err := witness.Load(folder)
+	check(t, err)
+	w, err := witness.Open(witness.Options{Folder: folder, Cosigner: cosigner, LogKeys: loaded.Logs, Now: time.Now})
+	check(t, err)
+	server := httptest.NewServer(w)
+	t.Cleanup(func() { server.Close(); check(t, w.Close()) })
+	config.Witnesses = Witnesses{Ask: []Witness{{URL: server.URL, Key: cosigner.VerifierKey()}}}
+	return cosigner.VerifierKey()
+}
+
+func openTask(t *testing.T, a *App, purpose string) {
+	t.Helper()
+	agent := control.Caller{Identity: access.MustRef(`Agent::"support-bot"`)}
+	_, err := a.Control.OpenTask(t.Context(), agent, control.Opening{Type: "support", Purpose: purpose})
+	check(t, err)
+}
+
+// A thief who has the server's database and key, and rewrites all of history so that it verifies by itself, is betrayed
+// by one checkpoint that a witness has cosigned, and is refused by the host and by the witness.
+func TestI1_AThiefWithDatabaseAndKeyCannotRewriteWhatAWitnessSaw(t *testing.T) {
+	config := initialized(t, "http://127.0.0.1:1")
+	witnessKey := witnessed(t, &config)
+	a, err := New(t.Context(), config, Options{})
+	check(t, err)
+	openTask(t, a, "what really happened")
+	cosigned, err := newCosigned(config.Witnesses, a.store, keyOf(t, config), a.log)
+	check(t, err)
+	check(t, cosigned.ask(t.Context()))
+	signed := cosigned.Checkpoint()
+	check(t, a.Close())
+	policy, err := evidence.NewCosignaturePolicy(1, witnessKey)
+	check(t, err)
+	kept, by, err := policy.Check(signed, keyOf(t, config))
+	check(t, err)
+	if len(by) != 1 || kept.Size < 3 {
+		t.Fatalf("cosigned by %v: %+v", by, kept)
+	}
+	verify := func(kept ...evidence.Checkpoint) *store.Verified {
+		t.Helper()
+		got, err := store.Verify(t.Context(), config.database(), keyOf(t, config), t.TempDir(), kept)
+		check(t, err)
+		return got
+	}
+	if got := verify(kept); !got.OK() {
+		t.Fatal("before the theft:", got.Findings)
+	}
+
+	// The thief makes another history under the same key, in the place of the first.
+	stolen := config
+	stolen.Data, stolen.Witnesses = t.TempDir(), Witnesses{}
+	thief, err := New(t.Context(), stolen, Options{})
+	check(t, err)
+	for range 2 {
+		openTask(t, thief, "what the thief would like to have happened")
+	}
+	check(t, thief.Close())
+	check(t, os.Rename(stolen.database(), config.database()))
+	_ = os.Remove(config.database() + "-wal")
+	_ = os.Remove(config.database() + "-shm")
+
+	if got := verify(); !got.OK() {
+		t.Error("the thief's history does not even verify by itself, so this test shows nothing:", got.Findings)
+	}
+	got := verify(kept)
+	if got.OK() || !strings.Contains(got.Findings[len(got.Findings)-1].Detail, "a checkpoint was signed for") {
+		t.Error("with the cosigned checkpoint:", got.Findings)
+	}
+	if _, err := New(t.Context(), config, Options{}); !errors.Is(err, store.ErrRolledBack) {
+		t.Error("the host that acknowledged the first history:", err)
+	}
+	check(t, os.Remove(filepath.Join(config.Data, AcknowledgedFile)))
+	if _, err := New(t.Context(), config, Options{}); !errors.Is(err, witness.ErrInconsistent) && !errors.Is(err, witness.ErrSawNewer) {
+		t.Error("the witness:", err)
+	}
+}
+
+func keyOf(t *testing.T, config Config) string {
+	t.Helper()
+	public, err := os.ReadFile(config.Log.VerifierKey)
+	check(t, err)
+	return strings.TrimSpace(string(public))
+}
+
+// What is published is what enough witnesses have cosigned, and proofs stand under it; a new process begins with it.
+func TestThePublishedCheckpointIsCosigned(t *testing.T) {
+	config := initialized(t, "http://127.0.0.1:1")
+	witnessKey := witnessed(t, &config)
+	a, err := New(t.Context(), config, Options{})
+	check(t, err)
+	defer func() { check(t, a.Close()) }()
+	key := keyOf(t, config)
+	log, err := newCosigned(config.Witnesses, a.store, key, a.log)
+	check(t, err)
+	check(t, log.ask(t.Context()))
+	openTask(t, a, "not cosigned yet")
+	policy, err := evidence.NewCosignaturePolicy(1, witnessKey)
+	check(t, err)
+	published, _, err := policy.Check(log.Checkpoint(), key)
+	check(t, err)
+	if published.Size >= a.store.Size() {
+		t.Errorf("size %d is published, the log has %d", published.Size, a.store.Size())
+	}
+	for index := range a.store.Size() {
+		proof, err := log.Proof(t.Context(), index)
+		check(t, err)
+		raw, err := log.Entry(t.Context(), index)
+		check(t, err)
+		if _, err := evidence.VerifyInclusion(proof, raw, key); err != nil {
+			t.Error(index, err)
+		}
+		if _, _, err := policy.Check(proof.Checkpoint, key); err == nil != (index < published.Size) {
+			t.Errorf("entry %d of %d is proven under a cosigned checkpoint: %v", index, published.Size, err)
+		}
+	}
+	again, err := newCosigned(config.Witnesses, a.store, key, a.log)
+	check(t, err)
+	check(t, again.recall(context.Background()))
+	if now, _, err := policy.Check(again.Checkpoint(), key); err != nil || now.Size < published.Size {
+		t.Error("another process publishes", now, err)
+	}
+}
