@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/writ-project/writ/evidence"
 	"github.com/writ-project/writ/internal/access/event"
@@ -13,24 +12,6 @@ import (
 
 // ErrNothingLost says that the log holds all that was acknowledged.
 var ErrNothingLost = errors.New("nothing was lost: the log holds all that was acknowledged")
-
-// acknowledged reads the checkpoint that this host acknowledged last; found is false if there is none.
-func (s *Store) acknowledged() (last evidence.Checkpoint, found bool, err error) {
-	if s.opts.Acknowledged == "" {
-		return last, false, nil
-	}
-	signed, err := readLimited(s.opts.Acknowledged, maxCheckpoint)
-	if errors.Is(err, fs.ErrNotExist) {
-		return last, false, nil
-	}
-	if err == nil {
-		last, err = evidence.OpenCheckpoint(signed, s.opts.VerifierKey)
-	}
-	if err != nil {
-		return last, false, fmt.Errorf("what this host has acknowledged cannot be read from %s: %w", s.opts.Acknowledged, err)
-	}
-	return last, true, nil
-}
 
 // holds reports whether the log is at or after a checkpoint, and began with it.
 func (s *Store) holds(ctx context.Context, c evidence.Checkpoint) (bool, error) {
@@ -42,23 +23,10 @@ func (s *Store) holds(ctx context.Context, c evidence.Checkpoint) (bool, error) 
 	return err == nil && root == c.Root, unavailable(err)
 }
 
-// checkAcknowledged refuses a log that lacks what this host has acknowledged, unless the loss is accepted.
-func (s *Store) checkAcknowledged(ctx context.Context) error {
-	last, found, err := s.acknowledged()
-	if err != nil || !found || s.opts.AcceptLoss {
-		return err
-	}
-	whole, err := s.holds(ctx, last)
-	if err == nil && !whole {
-		err = fmt.Errorf("%w (this host acknowledged size %d, the database has %d, see `writ evidence accept-loss`)", ErrForked, last.Size, s.Size())
-	}
-	return err
-}
-
 // AcceptLoss records that what this host has acknowledged beyond the log is lost, and makes the present log what is acknowledged.
 // The store must have been opened with AcceptLoss. It is ErrNothingLost if the log holds everything.
 func (s *Store) AcceptLoss(ctx context.Context, reason string) (event.Receipt, error) {
-	last, found, err := s.acknowledged()
+	last, found, err := Acknowledged(s.opts.Acknowledged, s.opts.VerifierKey)
 	if err != nil {
 		return event.Receipt{}, err
 	}
@@ -69,7 +37,7 @@ func (s *Store) AcceptLoss(ctx context.Context, reason string) (event.Receipt, e
 	if err != nil {
 		return receipt, err
 	}
-	return receipt, writeFile(s.opts.Acknowledged, s.Checkpoint(), 0o600)
+	return receipt, s.KeepHead()
 }
 
 // RecordLoss writes the entry that says that the log goes on without what a checkpoint covers (writ.log.restored), and why. It is

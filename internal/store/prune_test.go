@@ -645,14 +645,14 @@ func losingWhatWasAcknowledgedIsNoticed(t *testing.T, open opener) {
 		t.Fatal(err)
 	}
 	f.path, f.opts.Database = into, into
-	if _, err := Open(t.Context(), f.opts); !errors.Is(err, ErrForked) {
+	if _, err := Open(t.Context(), f.opts); !errors.Is(err, ErrRolledBack) {
 		t.Fatal("an old backup is served:", err)
 	}
 	empty := f.opts
 	if empty.Database = filepath.Join(t.TempDir(), "empty.db"); isPostgres(into) {
 		empty.Database = emptyPostgres(t)
 	}
-	if _, err := Open(t.Context(), empty); !errors.Is(err, ErrForked) {
+	if _, err := Open(t.Context(), empty); !errors.Is(err, ErrRolledBack) {
 		t.Fatal("an empty database is served:", err)
 	}
 	f.opts.AcceptLoss = true

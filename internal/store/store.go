@@ -36,6 +36,7 @@ type Options struct {
 	// Acknowledged is a file on this host that keeps the last acknowledged head. A database that is older, or another, is
 	// refused. Empty: none is kept.
 	Acknowledged string
+	AcceptLoss   bool   // it is not refused, so that AcceptLoss can be called
 	Engine       string // version that the first entry names
 	Now          func() time.Time
 	Log          *slog.Logger
@@ -43,10 +44,6 @@ type Options struct {
 	Gather time.Duration
 	// Reserve is the space kept free so that revoking still works on a full disk, in bytes; 0 means 8 MiB. SQLite only.
 	Reserve int64
-	// Acknowledged is a file with the signed checkpoint that this host acknowledged last. A log that lacks something of it is
-	// refused with ErrForked, unless AcceptLoss is set. Empty: nothing is compared.
-	Acknowledged string
-	AcceptLoss   bool
 	// MaxPages bounds the database in pages of 4 KiB; 0 means unbounded. SQLite only.
 	MaxPages int64
 
