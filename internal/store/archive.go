@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -97,6 +98,41 @@ func (a *Archive) Values(index int64) (map[string]evidence.Disclosure, error) {
 		a.beside, a.values = bundle, values
 	}
 	return a.values[index], nil
+}
+
+// Recall reads an entry that was pruned, and what lay beside it, from an archive, and compares it with the tree and with the
+// entry's commitments. Errors wrap ErrArchive, or are the store's.
+func (s *Store) Recall(ctx context.Context, a *Archive, index int64) (evidence.Entry, map[string]evidence.Disclosure, error) {
+	raw, err := a.Entry(index)
+	if err != nil {
+		return evidence.Entry{}, nil, err
+	}
+	tile, err := s.Tile(ctx, 0, index/evidence.TileWidth, int(index%evidence.TileWidth)+1)
+	if err != nil {
+		return evidence.Entry{}, nil, err
+	}
+	leaf := evidence.LeafHash(raw)
+	if !bytes.HasSuffix(tile, leaf[:]) {
+		return evidence.Entry{}, nil, fmt.Errorf("%w: entry %d is not the one in the tree", ErrArchive, index)
+	}
+	entry, err := evidence.Parse(raw)
+	if err != nil {
+		return entry, nil, fmt.Errorf("%w: entry %d: %w", ErrArchive, index, err)
+	}
+	commitments, err := entry.Commitments()
+	if err != nil || len(commitments) == 0 {
+		return entry, nil, err
+	}
+	values, err := a.Values(index)
+	if err != nil {
+		return entry, nil, err
+	}
+	for slot, d := range values {
+		if !commitments[slot].Opens(d) {
+			return entry, nil, fmt.Errorf("%w: the value %q beside entry %d is not the one that the entry commits to", ErrArchive, slot, index)
+		}
+	}
+	return entry, values, nil
 }
 
 // valuesPath is where the values beside the entries of a bundle lie: the path of the bundle, below another folder.

@@ -35,7 +35,8 @@ func (s *Store) Entry(ctx context.Context, index int64) ([]byte, error) {
 	return body, unavailable(err)
 }
 
-// Entries reads at most limit entries from an index on, each with its index; those that were pruned are not among them. visit must not read the store, and its
+// Entries reads at most limit entries from an index on, each with its index; those that were pruned are not among them. visit must not
+// read the store, and its
 // error is returned as it is.
 func (s *Store) Entries(ctx context.Context, from int64, limit int, visit func(index int64, body []byte) error) error {
 	var stopped error

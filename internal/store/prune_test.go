@@ -324,7 +324,9 @@ func aDamagedArchivePrunesNothing(t *testing.T, open opener) {
 			path := filepath.Join(folder, values)
 			content, _ := os.ReadFile(path)
 			lines := strings.SplitAfter(string(content), "\n")
-			i := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, "oldaaa") || strings.Contains(l, `"purpose"`) && strings.Contains(l, `:30`) })
+			i := slices.IndexFunc(lines, func(l string) bool {
+				return strings.Contains(l, "oldaaa") || strings.Contains(l, `"purpose"`) && strings.Contains(l, `:30`)
+			})
 			if i < 0 {
 				i = len(lines) - 2
 			}
