@@ -94,11 +94,10 @@ func (c *restoreCommand) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
-	if c.Database != "" {
-		if err := app.CheckDatabase(c.Database); err != nil {
-			return fmt.Errorf("--database %w", err)
-		}
-	} else if _, err := os.Stat(c.Data); err != nil {
+	if err := c.checkURL(); err != nil {
+		return err
+	}
+	if _, err := os.Stat(c.Data); err != nil && c.Database == "" {
 		return fmt.Errorf("%w: make the data folder with the log's keys first: they are not in the backup", err)
 	}
 	var config app.Config
@@ -125,7 +124,7 @@ func (c *restoreCommand) Run(e *environment) error {
 
 // place is where the database is, as it may be shown.
 func (f *logFiles) place() string {
-	if f.Database != "" {
+	if f.isURL() {
 		return "the PostgreSQL database"
 	}
 	return f.database()

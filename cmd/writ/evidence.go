@@ -29,7 +29,7 @@ type evidenceCommand struct {
 // logFiles say where a log lies.
 type logFiles struct {
 	Data     string `help:"Data folder." default:"data" type:"path"`
-	Database string `help:"URL of a PostgreSQL database, instead of the one in the data folder." placeholder:"URL"`
+	Database string `help:"URL of a PostgreSQL database, or a SQLite file such as a backup, instead of the one in the data folder." placeholder:"URL"`
 	Key      string `help:"File with the log's public key (default log.pub in the data folder)." placeholder:"FILE" type:"path"`
 }
 
@@ -42,14 +42,23 @@ func (f *logFiles) database() string {
 
 // check names what is wrong with where the database is said to be, before anything is opened.
 func (f *logFiles) check() error {
-	if f.Database != "" {
-		if err := app.CheckDatabase(f.Database); err != nil {
-			return fmt.Errorf("--database %w", err)
-		}
-		return nil
+	if err := f.checkURL(); err != nil || f.isURL() {
+		return err
 	}
 	if _, err := os.Stat(f.database()); err != nil {
 		return fmt.Errorf("%w: name the data folder with --data, or a PostgreSQL database with --database", err)
+	}
+	return nil
+}
+
+func (f *logFiles) isURL() bool { return strings.Contains(f.Database, "://") }
+
+func (f *logFiles) checkURL() error {
+	if !f.isURL() {
+		return nil
+	}
+	if err := app.CheckDatabase(f.Database); err != nil {
+		return fmt.Errorf("--database %w", err)
 	}
 	return nil
 }

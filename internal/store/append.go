@@ -284,19 +284,39 @@ func (r tileReader) ReadTile(level int, index int64) ([]byte, error) {
 	return data, err
 }
 
-// leafHashes hashes the entries from (included) to (excluded).
+// leafHashes hashes the entries from (included) to (excluded). For those that were pruned their tiles tell; whoever asks compares
+// the root.
 func leafHashes(ctx context.Context, on session, from, to int64) ([]evidence.Hash, error) {
-	hashes := make([]evidence.Hash, 0, to-from)
-	err := on.each(ctx, `SELECT body FROM entries WHERE idx >= $1 AND idx < $2 ORDER BY idx`, []any{from, to}, func(row func(...any) error) error {
+	found := make(map[int64]evidence.Hash, to-from)
+	err := on.each(ctx, `SELECT idx, body FROM entries WHERE idx >= $1 AND idx < $2`, []any{from, to}, func(row func(...any) error) error {
+		var index int64
 		var body []byte
-		if err := row(&body); err != nil {
-			return err
-		}
-		hashes = append(hashes, evidence.LeafHash(body))
-		return nil
+		err := row(&index, &body)
+		found[index] = evidence.LeafHash(body)
+		return err
 	})
-	if err == nil && int64(len(hashes)) != to-from {
-		err = fmt.Errorf("%w (entries between %d and %d are missing)", ErrForked, from, to)
+	if err != nil {
+		return nil, err
 	}
-	return hashes, err
+	hashes := make([]evidence.Hash, 0, to-from)
+	var tile []byte
+	at := int64(-1) // of tile
+	for index := from; index < to; index++ {
+		leaf, there := found[index]
+		if !there {
+			if n := index / evidence.TileWidth; n != at {
+				if tile, err = (tileReader{ctx, on}).ReadTile(0, n); err != nil {
+					return nil, fmt.Errorf("entry %d: %w", index, err)
+				}
+				at = n
+			}
+			start := int(index%evidence.TileWidth) * len(leaf)
+			if len(tile) < start+len(leaf) {
+				return nil, fmt.Errorf("%w (entry %d is missing)", ErrForked, index)
+			}
+			leaf = evidence.Hash(tile[start : start+len(leaf)])
+		}
+		hashes = append(hashes, leaf)
+	}
+	return hashes, nil
 }

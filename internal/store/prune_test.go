@@ -149,6 +149,15 @@ func prunedEntriesStayProven(t *testing.T, open opener) {
 	if !whole.OK() || !whole.Complete() || whole.Pruned != done.Entries || whole.Rows != rows || whole.Log.TasksSealed < 400 {
 		t.Errorf("with the archive: %+v, %d rows before", whole, rows)
 	}
+	hashes, err := leafHashes(t.Context(), f.reads, 1, done.Before+5) // as a process that follows another asks
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, hash := range hashes {
+		if hash != evidence.LeafHash(raws[int64(i)+1]) {
+			t.Fatal("the hash of entry", i+1)
+		}
+	}
 	f.stillServes(folder, kept)
 }
 
@@ -314,7 +323,7 @@ func aDamagedArchivePrunesNothing(t *testing.T, open opener) {
 			path := filepath.Join(folder, values)
 			content, _ := os.ReadFile(path)
 			changed := strings.Replace(string(content), `"help`, `"kelp`, 1)
-			changed = strings.Replace(changed, `\"help`, `\"kelp`, -1)
+			changed = strings.ReplaceAll(changed, `\"help`, `\"kelp`)
 			if changed == string(content) {
 				t.Fatal("nothing to change")
 			}
