@@ -59,6 +59,9 @@ type Report struct {
 
 	TasksSealed int64 // tasks whose end and completeness were verified
 	TasksOpen   int64 // tasks without a seal yet
+	TasksUnread int64 // sealed tasks of which entries were added by hash alone: their completeness was not verified
+
+	Unread int64 // entries added by hash alone
 
 	ValuesOpened int64 // commitments opened by their disclosure
 	ValuesErased int64 // values that are gone, as an entry says
@@ -76,9 +79,9 @@ func (r Report) OK() bool { return len(r.Problems) == 0 && r.Omitted == 0 }
 // found is false if there is nothing; err says that it could not be looked up.
 type DisclosureFunc func(index int64, slot string) (d Disclosure, found bool, err error)
 
-// Verifier checks a whole log in one pass: hand it every entry in order with [Verifier.Add], then its signed head.
-// It goes on after a problem. It keeps the state of open tasks, eight bytes for each sealed task, and the places of
-// missing values until their erasure comes.
+// Verifier checks a whole log in one pass: hand it every entry in order with [Verifier.Add], or its hash with
+// [Verifier.AddHash], then its signed head. It goes on after a problem. It keeps the state of open tasks, eight bytes for
+// each sealed task, the places of missing values until their erasure comes, and where runs of hashes alone begin and end.
 type Verifier struct {
 	origin   string
 	lookup   DisclosureFunc
@@ -88,6 +91,7 @@ type Verifier struct {
 	tasks    map[string]taskState
 	sealed   map[uint64]struct{} // short hashes: a collision (one in 10^7 for a million tasks) would be a false alarm, never a miss
 	missing  map[valueAt]struct{}
+	unread   []run // ascending
 	report   Report
 	listed   int // problems of entries in report
 }
@@ -95,8 +99,12 @@ type Verifier struct {
 type taskState struct {
 	seq   int    // of its latest entry
 	count int    // entries seen
+	gaps  int    // entries that were added by hash alone, as the numbers show
 	prev  string // index of its latest entry
 }
+
+// run is entries one after the other.
+type run struct{ first, last int64 }
 
 type valueAt struct {
 	index int64
@@ -147,6 +155,36 @@ func (v *Verifier) Add(raw []byte) {
 		v.checkValues(index, entry)
 		v.checkErasure(index, entry)
 	}
+	v.compareExpected()
+}
+
+// AddHash adds the next entry by the hash of its leaf alone: one whose bytes are kept elsewhere, or nowhere any more. It
+// counts for the root, so a wrong hash is found there, and for nothing else: what the entry said of its task and its values
+// is not checked. A task may skip numbers over such entries, if the link of the next one names one of them.
+func (v *Verifier) AddHash(leaf Hash) {
+	index := v.tree.Size()
+	v.tree.Append(leaf)
+	if n := len(v.unread); n > 0 && v.unread[n-1].last == index-1 {
+		v.unread[n-1].last = index
+	} else {
+		v.unread = append(v.unread, run{index, index})
+	}
+	v.report.Unread++
+	v.compareExpected()
+}
+
+// isUnread reports whether the entry at index was added by hash alone.
+func (v *Verifier) isUnread(index int64) bool {
+	_, found := slices.BinarySearchFunc(v.unread, index, func(r run, index int64) int {
+		if index < r.first {
+			return 1
+		}
+		return cmp.Compare(min(index, r.last), index)
+	})
+	return found
+}
+
+func (v *Verifier) compareExpected() {
 	for _, c := range v.expected[v.tree.Size()] {
 		v.compareRoot(c)
 	}
@@ -179,13 +217,16 @@ func (v *Verifier) checkTask(index int64, e Entry) {
 		return
 	}
 	state := v.tasks[e.Task]
+	gap := 0
 	switch {
+	case v.skips(state, e):
+		gap = e.TaskSeq - state.seq - 1
 	case e.TaskSeq != state.seq+1:
 		v.problem(index, CodeTaskNumber, "it is number %d of task %.80q, number %d is due", e.TaskSeq, e.Task, state.seq+1)
 	case e.TaskPrev != state.prev:
 		v.problem(index, CodeTaskLink, "taskprev is %q, the entry before it in task %.80q is %q", e.TaskPrev, e.Task, state.prev)
 	}
-	state = taskState{seq: e.TaskSeq, count: state.count + 1, prev: e.ID}
+	state = taskState{seq: e.TaskSeq, count: state.count + 1, gaps: state.gaps + gap, prev: e.ID}
 	if e.Type != TypeTaskSealed {
 		v.tasks[e.Task] = state
 		return
@@ -195,10 +236,25 @@ func (v *Verifier) checkTask(index int64, e Entry) {
 	v.sealed[shortHash(e.Task)] = struct{}{}
 }
 
+// skips reports whether the entries of a task between the last one that was read and e can all be among those added by
+// hash alone.
+func (v *Verifier) skips(state taskState, e Entry) bool {
+	prev, ok := decimal([]byte(e.TaskPrev), MaxSize)
+	if !ok || e.TaskSeq <= state.seq+1 || !v.isUnread(prev) {
+		return false
+	}
+	last, ok := decimal([]byte(state.prev), MaxSize)
+	return !ok || prev > last
+}
+
 func (v *Verifier) checkSeal(index int64, e Entry, state taskState) {
 	count, ok := e.sealCount()
-	if !ok || count != int64(state.count) || count != int64(state.seq) {
-		v.problem(index, CodeTaskCount, "the seal of task %.80q states %d entries, there are %d, the last is number %d", e.Task, count, state.count, state.seq)
+	if there := state.count + state.gaps; !ok || count != int64(there) || count != int64(state.seq) {
+		v.problem(index, CodeTaskCount, "the seal of task %.80q states %d entries, there are %d, the last is number %d", e.Task, count, there, state.seq)
+		return
+	}
+	if state.gaps > 0 {
+		v.report.TasksUnread++
 		return
 	}
 	v.report.TasksSealed++
@@ -274,6 +330,8 @@ func (v *Verifier) checkErased(index int64, at valueAt) {
 	switch {
 	case err != nil:
 		v.problem(index, CodeValueUnreadable, "slot %.80q of entry %d: %v", at.slot, at.index, err)
+	case !found && v.isUnread(at.index):
+		// Nobody can say whether there was such a value.
 	case found:
 		v.problem(index, CodeErasedPresent, "it says that slot %.80q of entry %d was erased, but the value is still there; erase it", at.slot, at.index)
 	default:

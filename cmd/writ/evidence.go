@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,16 +20,48 @@ type evidenceCommand struct {
 	Prove  evidenceProveCommand  `cmd:"" help:"Write an entry and its proof, verifiable for ever with the public key alone."`
 	Check  evidenceCheckCommand  `cmd:"" help:"Verify a proof offline."`
 	Export evidenceExportCommand `cmd:"" help:"Write the log as static files that any tile client reads."`
+	Prune  evidencePruneCommand  `cmd:"" help:"Delete old entries that an exported folder holds; their hashes and proofs stay."`
 	Replay evidenceReplayCommand `cmd:"" help:"Compute every decision again and compare."`
+
+	AcceptLoss acceptLossCommand `cmd:"" help:"Go on with an older log than this host has acknowledged; that is recorded in it."`
 }
 
 // logFiles say where a log lies.
 type logFiles struct {
-	Data string `help:"Data folder." default:"data" type:"path"`
-	Key  string `help:"File with the log's public key." placeholder:"FILE" type:"path"`
+	Data     string `help:"Data folder." default:"data" type:"path"`
+	Database string `help:"URL of a PostgreSQL database, or a SQLite file such as a backup, instead of the one in the data folder." placeholder:"URL"`
+	Key      string `help:"File with the log's public key (default log.pub in the data folder)." placeholder:"FILE" type:"path"`
 }
 
-func (f *logFiles) database() string { return filepath.Join(f.Data, app.DatabaseFile) }
+func (f *logFiles) database() string {
+	if f.Database != "" {
+		return f.Database
+	}
+	return filepath.Join(f.Data, app.DatabaseFile)
+}
+
+// check names what is wrong with where the database is said to be, before anything is opened.
+func (f *logFiles) check() error {
+	if err := f.checkURL(); err != nil || f.isURL() {
+		return err
+	}
+	if _, err := os.Stat(f.database()); err != nil {
+		return fmt.Errorf("%w: name the data folder with --data, or a PostgreSQL database with --database", err)
+	}
+	return nil
+}
+
+func (f *logFiles) isURL() bool { return strings.Contains(f.Database, "://") }
+
+func (f *logFiles) checkURL() error {
+	if !f.isURL() {
+		return nil
+	}
+	if err := app.CheckDatabase(f.Database); err != nil {
+		return fmt.Errorf("--database %w", err)
+	}
+	return nil
+}
 
 func (f *logFiles) verifierKey() (string, error) {
 	path := f.Key
@@ -53,6 +84,9 @@ func (f *logFiles) open(e *environment) (*store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := f.check(); err != nil {
+		return nil, err
+	}
 	return store.OpenReadOnly(e.ctx, f.database(), key)
 }
 
@@ -62,6 +96,7 @@ type evidenceVerifyCommand struct {
 	Checkpoint []string `help:"Checkpoint kept from before: shows that the log only grew. May be given more than once." placeholder:"FILE" type:"existingfile"`
 	Witness    []string `help:"File with the public key of a witness that must have cosigned: each checkpoint given, or else the newest that the database keeps. May be given more than once." placeholder:"FILE" type:"existingfile"`
 	Required   int      `help:"How many of the witnesses must have cosigned; 0 means all."`
+	Archive    string   `help:"Exported folder with the entries that were pruned. Without it the tables of a pruned database cannot be compared." placeholder:"FOLDER" type:"existingdir"`
 }
 
 // kept opens the checkpoints that the log is compared with, each with the witnesses that are asked for.
@@ -136,10 +171,16 @@ func (c *evidenceVerifyCommand) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(c.database()); err != nil {
-		return fmt.Errorf("%w: name the data folder with --data", err)
+	if err := c.check(); err != nil {
+		return err
 	}
-	verified, err := store.Verify(e.ctx, c.database(), key, "", kept)
+	options := store.VerifyOptions{Kept: kept, Progress: e.progress()}
+	if c.Archive != "" {
+		if options.Archive, err = store.OpenArchive(c.Archive, key); err != nil {
+			return err
+		}
+	}
+	verified, err := store.VerifyWith(e.ctx, c.database(), key, options)
 	if err != nil {
 		return err
 	}
@@ -147,6 +188,7 @@ func (c *evidenceVerifyCommand) Run(e *environment) error {
 		if err := e.json(map[string]any{
 			"ok": verified.OK(), "entries": verified.Log.Entries, "rows": verified.Rows, "root": verified.Log.Root.String(),
 			"checkpoints": len(kept), "witnesses": len(c.Witness), "findings": verified.Findings,
+			"complete": verified.Complete(), "pruned": verified.Pruned, "unread": verified.Log.Unread,
 		}); err != nil {
 			return err
 		}
@@ -155,6 +197,9 @@ func (c *evidenceVerifyCommand) Run(e *environment) error {
 	}
 	if !verified.OK() {
 		return &exitError{code: exitTampered}
+	}
+	if !verified.Complete() {
+		return &exitError{code: exitIncomplete}
 	}
 	return nil
 }
@@ -168,8 +213,18 @@ func printVerified(e *environment, v *store.Verified, kept int) {
 		fmt.Fprintf(e.out, "%sThe evidence does not hold: %d findings.%s\n", color.red, len(v.Findings), color.off)
 		return
 	}
-	fmt.Fprintf(e.out, "%sVerified.%s %d entries hash to the signed head of %s; %d rows are exactly what they explain.\n",
-		color.green, color.off, v.Log.Entries, v.Checkpoint.Origin, v.Rows)
+	if v.Complete() {
+		fmt.Fprintf(e.out, "%sVerified.%s %d entries hash to the signed head of %s; %d rows are exactly what they explain.\n",
+			color.green, color.off, v.Log.Entries, v.Checkpoint.Origin, v.Rows)
+	} else {
+		fmt.Fprintf(e.out, `%[1]sNot everything was verified.%[2]s %[3]d entries were pruned and not read: only their hashes are here.
+All hashes and the other %[4]d entries agree with the signed head of %[5]s, but what the tables say was NOT compared with the log.
+Name the folder that holds the pruned entries with --archive to verify everything.
+`, color.yellow, color.off, v.Log.Unread, v.Log.Entries-v.Log.Unread, v.Checkpoint.Origin)
+	}
+	if read := v.Pruned - v.Log.Unread; read > 0 {
+		fmt.Fprintf(e.out, "%d of the entries were pruned, and read from the archive.\n", read)
+	}
 	fmt.Fprintf(e.out, "Tasks sealed %d, open %d. Values opened %d, erased %d.\n", v.Log.TasksSealed, v.Log.TasksOpen, v.Log.ValuesOpened, v.Log.ValuesErased)
 	if kept == 0 {
 		fmt.Fprintln(e.out, "Compared with no checkpoint from before: keep one (`writ evidence export` writes it) to notice a log that was cut or replaced.")
@@ -191,6 +246,9 @@ func (c *evidenceShowCommand) Run(e *environment) error {
 	}
 	defer opened.Close()
 	raw, err := opened.Entry(e.ctx, c.Index)
+	if errors.Is(err, access.ErrPruned) {
+		return fmt.Errorf("entry %d was pruned: the exported folder holds it, in %s", c.Index, evidence.TilePath(evidence.EntriesLevel, c.Index/evidence.TileWidth, evidence.TileWidth))
+	}
 	if errors.Is(err, access.ErrNotFound) {
 		return fmt.Errorf("the log has %d entries, the last is %d", opened.Size(), opened.Size()-1)
 	}
@@ -284,69 +342,10 @@ func checkProof(e *environment, proofFile, entryFile, key string) error {
 	return nil
 }
 
-type evidenceExportCommand struct {
-	logFiles
-
-	Folder  string `arg:"" help:"Folder to write." type:"path"`
-	Entries bool   `help:"Also write the entries, which auditors may read; without them the files are public." default:"true" negatable:""`
-}
-
-func (c *evidenceExportCommand) Run(e *environment) error {
-	opened, err := c.open(e)
-	if err != nil {
-		return err
-	}
-	defer opened.Close()
-	files := 0
-	write := func(name string, content []byte) error {
-		path := filepath.Join(c.Folder, filepath.FromSlash(name))
-		files++
-		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-			return err
-		}
-		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
-			return nil // full tiles never change: an export can be repeated into the same folder
-		}
-		return os.WriteFile(path, content, 0o644)
-	}
-	if err := exportTiles(e, opened, c.Entries, write); err != nil {
-		return err
-	}
-	if err := write("checkpoint", opened.Checkpoint()); err != nil {
-		return err
-	}
-	fmt.Fprintf(e.out, "%d entries, %d files in %s\n", opened.Size(), files, c.Folder)
-	return nil
-}
-
-func exportTiles(e *environment, s *store.Store, entries bool, write func(string, []byte) error) error {
-	for level, width := 0, s.Size(); width > 0; level, width = level+1, width/evidence.TileWidth {
-		for index := int64(0); index*evidence.TileWidth < width; index++ {
-			filled := int(min(width-index*evidence.TileWidth, evidence.TileWidth))
-			data, err := s.Tile(e.ctx, level, index, filled)
-			if err != nil {
-				return err
-			}
-			if err := write(evidence.TilePath(level, index, filled), data); err != nil {
-				return err
-			}
-			if level > 0 || !entries {
-				continue
-			}
-			bundle, err := s.EntryBundle(e.ctx, index, filled)
-			if err != nil {
-				return err
-			}
-			if err := write(evidence.TilePath(evidence.EntriesLevel, index, filled), bundle); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 type evidenceReplayCommand struct {
 	logFiles
+
+	Archive string `help:"Exported folder with the decisions that were pruned." placeholder:"FOLDER" type:"existingdir"`
 }
 
 func (c *evidenceReplayCommand) Run(e *environment) error {
@@ -355,16 +354,17 @@ func (c *evidenceReplayCommand) Run(e *environment) error {
 		return err
 	}
 	defer opened.Close()
-	replayed, err := app.Replay(e.ctx, opened, func(read int64) {
-		if read > 0 {
-			fmt.Fprintf(e.err, "\r%d of %d entries", read, opened.Size())
-		}
-	})
+	archive, err := c.archive()
+	if err != nil {
+		return err
+	}
+	progress := e.progress()
+	replayed, err := app.ReplayWith(e.ctx, opened, archive, func(read int64) { progress("replaying entries", read, opened.Size()) })
 	if err != nil {
 		return err
 	}
 	if e.global.JSON {
-		if err := e.json(map[string]any{"decisions": replayed.Decisions, "erased": replayed.Erased, "mismatches": replayed.Mismatches}); err != nil {
+		if err := e.json(map[string]any{"decisions": replayed.Decisions, "erased": replayed.Erased, "pruned": replayed.Pruned, "mismatches": replayed.Mismatches}); err != nil {
 			return err
 		}
 	} else {
@@ -372,9 +372,23 @@ func (c *evidenceReplayCommand) Run(e *environment) error {
 			fmt.Fprintf(e.out, "entry %d, decision %s: %s\n", m.Evidence, m.Decision, m.Detail)
 		}
 		fmt.Fprintf(e.out, "%d decisions computed again, %d come out otherwise, %d whose inputs have been erased.\n", replayed.Decisions, len(replayed.Mismatches), replayed.Erased)
+		if replayed.Pruned > 0 {
+			fmt.Fprintf(e.out, "%d entries were pruned: name the folder that holds them with --archive to replay their decisions.\n", replayed.Pruned)
+		}
 	}
 	if len(replayed.Mismatches) > 0 {
 		return &exitError{code: exitTampered}
 	}
 	return nil
+}
+
+func (c *evidenceReplayCommand) archive() (*store.Archive, error) {
+	if c.Archive == "" {
+		return nil, nil
+	}
+	key, err := c.verifierKey()
+	if err != nil {
+		return nil, err
+	}
+	return store.OpenArchive(c.Archive, key)
 }

@@ -23,6 +23,8 @@ const (
 	exitDenied   = 3 // the answer is no
 	exitWaiting  = 4 // a person must approve
 	exitTampered = 5 // evidence does not hold
+	// exitIncomplete: what was read holds, but entries were pruned and not read, so nobody can say that the tables do.
+	exitIncomplete = 6
 )
 
 // commands is the command line.
@@ -47,7 +49,9 @@ type commands struct {
 	Why       whyCommand       `cmd:"" help:"Show every access that a subject has, and the decision behind it."`
 
 	Policy   policyCommand   `cmd:"" help:"Check and test a policy bundle."`
-	Evidence evidenceCommand `cmd:"" help:"Verify, show, prove, export and replay the evidence log."`
+	Evidence evidenceCommand `cmd:"" help:"Verify, show, prove, export, prune and replay the evidence log."`
+	Backup   backupCommand   `cmd:"" help:"Copy the database, while it is in use, into one verified file."`
+	Restore  restoreCommand  `cmd:"" help:"Put a backup into an empty database, SQLite or PostgreSQL."`
 	Witness  witnessCommand  `cmd:"" help:"Run a witness: it cosigns what logs say, so that none can be cut or forked unseen."`
 }
 

@@ -1,6 +1,9 @@
 package access
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Errors that every part of Writ tells apart.
 var (
@@ -8,6 +11,8 @@ var (
 	ErrUnavailable = errors.New("evidence cannot be written")
 	// ErrNotFound says that there is no such thing, or none that the caller may know of.
 	ErrNotFound = errors.New("not found")
+	// ErrPruned says that there was such a thing, and that it was pruned: the archive holds it. It is an ErrNotFound.
+	ErrPruned = fmt.Errorf("%w here any more: it was pruned, see the archive", ErrNotFound)
 )
 
 // Approvers are the humans who may answer each form of approval, by the form's text.

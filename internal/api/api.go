@@ -14,7 +14,8 @@ import (
 	"github.com/writ-project/writ/internal/control"
 )
 
-// EvidenceReader reads the log. Lookups of what is not there return access.ErrNotFound, failures access.ErrUnavailable.
+// EvidenceReader reads the log. Lookups of what is not there return access.ErrNotFound, of what was pruned access.ErrPruned,
+// failures access.ErrUnavailable.
 type EvidenceReader interface {
 	Checkpoint() []byte
 	Entry(ctx context.Context, index int64) ([]byte, error)

@@ -20,6 +20,9 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/writ-project/writ/internal/access/event"
+	"github.com/writ-project/writ/internal/store"
 )
 
 // conversation is one of those in testdata: a fresh installation, and what is said to it and answered.
@@ -37,6 +40,7 @@ type step struct {
 	Store     string            `yaml:"store"`   // fine, broken, panics or hangs from here on
 	Health    string            `yaml:"health"`  // good or bad from here on
 	As        string            `yaml:"as"`      // who calls; empty: nobody
+	Prune     string            `yaml:"prune"`   // the entry at this index is pruned before
 	Token     string            `yaml:"token"`   // a bad one: see badToken
 	Get       string            `yaml:"GET"`
 	Post      string            `yaml:"POST"`
@@ -159,6 +163,19 @@ func (s *step) line() (method, path, line string) {
 
 var states = map[string]int32{"fine": ledgerFine, "broken": ledgerBroken, "panics": ledgerPanics, "hangs": ledgerHangs}
 
+// prune deletes an entry as a pruning would, though it may be needed.
+func (k *talk) prune(text string) {
+	k.t.Helper()
+	index, err := strconv.ParseInt(text, 10, 64)
+	check(k.t, err)
+	values, err := k.store.Disclosures(k.t.Context(), index)
+	check(k.t, err)
+	_, err = k.store.Update(k.t.Context(), func(*store.View) (event.Change, error) {
+		return event.Change{Drafts: []event.Draft{{Event: &event.LogPruned{Entries: [][2]int64{{index, index}}, Values: int64(len(values))}}}}, nil
+	})
+	check(k.t, err)
+}
+
 func (k *talk) take(t *testing.T, s *step) {
 	t.Helper()
 	k.now.advance(s.Advance)
@@ -171,6 +188,9 @@ func (k *talk) take(t *testing.T, s *step) {
 	if s.Sweep {
 		_, err := k.control.Sweep(t.Context())
 		check(t, err)
+	}
+	if s.Prune != "" {
+		k.prune(k.fill(s.Prune))
 	}
 	method, path, _ := s.line()
 	if method == "" {

@@ -23,6 +23,7 @@ const (
 	codeTooLarge         = "body_too_large"
 	codeMediaType        = "unsupported_media_type"
 	codeNotFound         = "not_found"
+	codePruned           = "pruned"
 	codeMethodNotAllowed = "method_not_allowed"
 	codeInternal         = "internal"
 	codeNotReady         = "not_ready"
@@ -39,7 +40,7 @@ type kind struct {
 }
 
 // kinds is the one table of all codes. 401: who are you; 403: no, and asking again unchanged will not help; 404: there is
-// nothing, or nothing for you; 409: the thing has moved on; 422: understood, but it makes no sense here.
+// nothing, or nothing for you; 410: there was something; 409: the thing has moved on; 422: understood, but it makes no sense here.
 func kinds() map[string]kind {
 	return map[string]kind{
 		string(access.CodeNotPermitted):        {status: 403, title: "Not permitted"},
@@ -82,6 +83,7 @@ func kinds() map[string]kind {
 		codeTooLarge:         {status: 413, title: "Body too large", next: "Send less at once."},
 		codeMediaType:        {status: 415, title: "Unsupported media type", next: "Send JSON."},
 		codeNotFound:         {status: 404, title: "Not found", next: "Check the id: it does not exist, or not for you."},
+		codePruned:           {status: 410, title: "Pruned", next: "Ask the operator for the archive: it holds what was pruned. Proofs are served as before."},
 		codeMethodNotAllowed: {status: 405, title: "Method not allowed", next: "Use a method that the Allow header names."},
 		codeInternal:         {status: 500, title: "Internal error", next: "Tell the operator the request id."},
 		codeNotReady:         {status: 503, title: "Not ready", next: "Try again later.", retry: "2"},
@@ -118,6 +120,8 @@ func problemOf(err error) *client.Problem {
 		return invalidProblem(bad)
 	case errors.As(err, &own):
 		return problem(own.code, own.detail)
+	case errors.Is(err, access.ErrPruned):
+		return problem(codePruned, "it is old, and only its hash is here any more")
 	case errors.Is(err, access.ErrNotFound):
 		return problem(codeNotFound, "there is no such thing")
 	case errors.Is(err, context.DeadlineExceeded):

@@ -136,6 +136,10 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // openStore returns the store and the log's verifier key.
 func openStore(ctx context.Context, config Config, o Options) (*store.Store, string, error) {
+	return openStoreWith(ctx, config, o, false)
+}
+
+func openStoreWith(ctx context.Context, config Config, o Options, acceptLoss bool) (*store.Store, string, error) {
 	key, err := readSecret(config.Log.Key)
 	if err != nil {
 		return nil, "", fmt.Errorf("log.key: %w", err)
@@ -151,8 +155,8 @@ func openStore(ctx context.Context, config Config, o Options) (*store.Store, str
 	verifierKey := strings.TrimSpace(string(public))
 	opened, err := store.Open(ctx, store.Options{
 		Database: config.database(), Signer: signer, VerifierKey: verifierKey,
-		Acknowledged: filepath.Join(config.Data, AcknowledgedFile),
-		Engine:       Version, Now: o.Now, Log: o.Log,
+		Acknowledged: filepath.Join(config.Data, AcknowledgedFile), AcceptLoss: acceptLoss,
+		Engine: Version, Now: o.Now, Log: o.Log,
 	})
 	return opened, verifierKey, err
 }

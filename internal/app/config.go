@@ -151,6 +151,9 @@ func (c *Config) resolve(folder string) {
 	}
 }
 
+// Place is where the database is: the path of a file, or a URL.
+func (c *Config) Place() string { return c.database() }
+
 func (c *Config) database() string {
 	if c.Database != "" {
 		return c.Database

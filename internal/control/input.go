@@ -95,7 +95,7 @@ func (c *Control) chain(v View, id string) ([]access.Grant, error) {
 }
 
 func notFound(err error, format string, args ...any) error {
-	if errors.Is(err, access.ErrNotFound) {
+	if errors.Is(err, access.ErrNotFound) && !errors.Is(err, access.ErrPruned) {
 		e := invalid(NotYours, format, args...)
 		e.Cause = err
 		return e

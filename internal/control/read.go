@@ -179,7 +179,7 @@ func (c *Control) accessOf(v View, s *snapshot, task *access.Task, at time.Time)
 			return nil, err
 		}
 		made, err := v.DecisionEvent(grants[i].Decided)
-		if err != nil {
+		if err := ignoreNotFound(err); err != nil { // pruned: what the rows say is left
 			return nil, err
 		}
 		found.DecideID = made.ID

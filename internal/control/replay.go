@@ -15,6 +15,7 @@ import (
 type Replayed struct {
 	Decisions  int // computed again
 	Erased     int // whose inputs have been erased
+	Pruned     int // entries that were pruned, of which nobody looked whether they are decisions
 	Mismatches []Mismatch
 }
 
@@ -36,6 +37,10 @@ func (c *Control) Replay(ctx context.Context, size int64, progress func(read int
 				progress(index)
 			}
 			made, err := v.DecisionEvent(index)
+			if errors.Is(err, access.ErrPruned) {
+				out.Pruned++
+				continue
+			}
 			if errors.Is(err, access.ErrNotFound) {
 				continue // an entry of another kind
 			}

@@ -32,7 +32,7 @@ func Acknowledged(path, verifierKey string) (kept evidence.Checkpoint, ok bool, 
 
 // checkAcknowledged refuses a log that does not begin with what this host has acknowledged.
 func (s *Store) checkAcknowledged(ctx context.Context) error {
-	if s.opts.Acknowledged == "" {
+	if s.opts.Acknowledged == "" || s.opts.AcceptLoss {
 		return nil
 	}
 	kept, ok, err := Acknowledged(s.opts.Acknowledged, s.opts.VerifierKey)

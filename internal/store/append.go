@@ -141,6 +141,8 @@ func (tx *transaction) beside(e event.Event) error {
 	switch e := e.(type) {
 	case *event.ValueErased:
 		return tx.erase(e)
+	case *event.LogPruned:
+		return tx.prune(e)
 	case *event.PolicyActivated:
 		var found int64
 		err := tx.on.row(tx.ctx, `SELECT 1 FROM bundles WHERE hash = $1`, []any{e.Bundle}, &found)
@@ -165,6 +167,32 @@ func (tx *transaction) erase(e *event.ValueErased) error {
 			return err
 		}
 		if err := tx.on.exec(tx.ctx, `DELETE FROM disclosures WHERE idx = $1 AND slot = $2`, e.Index, slot); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prune deletes the entries, and the values beside them, that the entry names. It refuses if there are others than were counted.
+func (tx *transaction) prune(e *event.LogPruned) error {
+	var entries, values int64
+	for _, s := range e.Entries {
+		var more, beside int64
+		err := tx.on.row(tx.ctx, `SELECT (SELECT COUNT(*) FROM entries WHERE idx >= $1 AND idx <= $2), (SELECT COUNT(*) FROM disclosures WHERE idx >= $1 AND idx <= $2)`,
+			[]any{s[0], s[1]}, &more, &beside)
+		if err != nil {
+			return err
+		}
+		entries, values = entries+more, values+beside
+	}
+	if entries != count(e.Entries) || values != e.Values {
+		return fmt.Errorf("%w: what is to be pruned has changed meanwhile: export again, and then prune", access.ErrUnavailable)
+	}
+	for _, s := range e.Entries {
+		if err := tx.on.exec(tx.ctx, `DELETE FROM entries WHERE idx >= $1 AND idx <= $2`, s[0], s[1]); err != nil {
+			return err
+		}
+		if err := tx.on.exec(tx.ctx, `DELETE FROM disclosures WHERE idx >= $1 AND idx <= $2`, s[0], s[1]); err != nil {
 			return err
 		}
 	}
@@ -282,19 +310,39 @@ func (r tileReader) ReadTile(level int, index int64) ([]byte, error) {
 	return data, err
 }
 
-// leafHashes hashes the entries from (included) to (excluded).
+// leafHashes hashes the entries from (included) to (excluded). For those that were pruned their tiles tell; whoever asks compares
+// the root.
 func leafHashes(ctx context.Context, on session, from, to int64) ([]evidence.Hash, error) {
-	hashes := make([]evidence.Hash, 0, to-from)
-	err := on.each(ctx, `SELECT body FROM entries WHERE idx >= $1 AND idx < $2 ORDER BY idx`, []any{from, to}, func(row func(...any) error) error {
+	found := make(map[int64]evidence.Hash, to-from)
+	err := on.each(ctx, `SELECT idx, body FROM entries WHERE idx >= $1 AND idx < $2`, []any{from, to}, func(row func(...any) error) error {
+		var index int64
 		var body []byte
-		if err := row(&body); err != nil {
-			return err
-		}
-		hashes = append(hashes, evidence.LeafHash(body))
-		return nil
+		err := row(&index, &body)
+		found[index] = evidence.LeafHash(body)
+		return err
 	})
-	if err == nil && int64(len(hashes)) != to-from {
-		err = fmt.Errorf("%w (entries between %d and %d are missing)", ErrForked, from, to)
+	if err != nil {
+		return nil, err
 	}
-	return hashes, err
+	hashes := make([]evidence.Hash, 0, to-from)
+	var tile []byte
+	at := int64(-1) // of tile
+	for index := from; index < to; index++ {
+		leaf, there := found[index]
+		if !there {
+			if n := index / evidence.TileWidth; n != at {
+				if tile, err = (tileReader{ctx, on}).ReadTile(0, n); err != nil {
+					return nil, fmt.Errorf("entry %d: %w", index, err)
+				}
+				at = n
+			}
+			start := int(index%evidence.TileWidth) * len(leaf)
+			if len(tile) < start+len(leaf) {
+				return nil, fmt.Errorf("%w (entry %d is missing)", ErrForked, index)
+			}
+			leaf = evidence.Hash(tile[start : start+len(leaf)])
+		}
+		hashes = append(hashes, leaf)
+	}
+	return hashes, nil
 }

@@ -55,7 +55,7 @@ type orders struct {
 	Writers     int
 	Changes     int    // of each writer; 0: until it is killed
 	FileLimit   int64  // how large a file may become while the script runs, in bytes; 0: unbounded
-	Copy        string // folder outside the small disk
+	Copy        string // folder outside the small disk, or of the archive
 	before      []told
 }
 
@@ -88,7 +88,7 @@ func obey(text string) {
 	if err := json.Unmarshal([]byte(text), &o); err != nil {
 		panic(err)
 	}
-	do := map[string]func(orders){"load": load, "script": script, "rounds": rounds, "share": share, "opening": opening, "full": full}
+	do := map[string]func(orders){"load": load, "script": script, "rounds": rounds, "share": share, "opening": opening, "full": full, "prune": prune}
 	do[o.Do](o)
 }
 

@@ -21,17 +21,22 @@ func (s *Store) Checkpoint() []byte { return s.head.Load().checkpoint }
 // Size is the number of entries.
 func (s *Store) Size() int64 { return s.head.Load().size }
 
-// Entry reads the exact bytes of an entry; access.ErrNotFound beyond the head.
+// Entry reads the exact bytes of an entry; access.ErrNotFound beyond the head, access.ErrPruned where only the hash is left.
 func (s *Store) Entry(ctx context.Context, index int64) ([]byte, error) {
 	var body []byte
+	size := s.Size()
 	err := s.reads.row(ctx, `SELECT body FROM entries WHERE idx = $1`, []any{index}, &body)
-	if errors.Is(err, sql.ErrNoRows) || err == nil && index >= s.Size() {
+	switch {
+	case index < 0 || index >= size:
 		return nil, access.ErrNotFound
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, access.ErrPruned
 	}
 	return body, unavailable(err)
 }
 
-// Entries reads at most limit entries from an index on, each with its index. visit must not read the store, and its
+// Entries reads at most limit entries from an index on, each with its index; those that were pruned are not among them. visit must not
+// read the store, and its
 // error is returned as it is.
 func (s *Store) Entries(ctx context.Context, from int64, limit int, visit func(index int64, body []byte) error) error {
 	var stopped error
@@ -106,7 +111,7 @@ func (s *Store) Tile(ctx context.Context, level int, index int64, width int) ([]
 	return data, unavailable(err)
 }
 
-// EntryBundle reads the entries of a level-0 tile (c2sp.org/tlog-tiles).
+// EntryBundle reads the entries of a level-0 tile (c2sp.org/tlog-tiles); access.ErrPruned if they are not all there any more.
 func (s *Store) EntryBundle(ctx context.Context, index int64, width int) ([]byte, error) {
 	if width < 1 || width > evidence.TileWidth || index < 0 || index > evidence.MaxSize/evidence.TileWidth {
 		return nil, access.ErrNotFound
@@ -116,10 +121,16 @@ func (s *Store) EntryBundle(ctx context.Context, index int64, width int) ([]byte
 		return nil, access.ErrNotFound
 	}
 	entries := make([][]byte, 0, width)
-	err := s.Entries(ctx, first, width, func(_ int64, body []byte) error {
+	err := s.Entries(ctx, first, width, func(index int64, body []byte) error {
+		if index != first+int64(len(entries)) {
+			return access.ErrPruned
+		}
 		entries = append(entries, body)
 		return nil
 	})
+	if err == nil && len(entries) < width {
+		err = access.ErrPruned
+	}
 	if err != nil {
 		return nil, unavailable(err)
 	}

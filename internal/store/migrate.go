@@ -21,11 +21,30 @@ var (
 	ErrNewerDatabase = errors.New("the database was written by a newer version of writ: use that version")
 	// ErrMigrationChanged says that the schema is not the one that this version would have made.
 	ErrMigrationChanged = errors.New("a migration changed after it was applied to this database: use the version that wrote it")
+	// ErrUnfinished says that a restore into the database has not come to its end.
+	ErrUnfinished = errors.New("a restore into this database has not finished: let it end, or run `writ restore` again")
 )
+
+// unfinished stands among the migrations while a database is being copied into: nobody serves it meanwhile, nor when the
+// copying has stopped half way.
+const unfinished = "a copy that has not finished"
+
+func markUnfinished(ctx context.Context, on session) error {
+	return on.exec(ctx, `INSERT INTO migrations (name, checksum) VALUES ($1, '') ON CONFLICT DO NOTHING`, unfinished)
+}
+
+func markFinished(ctx context.Context, on session) error {
+	return on.exec(ctx, `DELETE FROM migrations WHERE name = $1`, unfinished)
+}
 
 // migrate brings the schema up to date, forward only. Each file runs in one transaction and is remembered by checksum:
 // a file that changed after it ran, or one this version does not know, stops the start.
 func migrate(ctx context.Context, on scripted, dialect []string) error {
+	return bringUp(ctx, on, dialect, false)
+}
+
+// bringUp is migrate, with the choice to go on with a copy that has not finished.
+func bringUp(ctx context.Context, on scripted, dialect []string, copying bool) error {
 	words := strings.NewReplacer(dialect...)
 	if err := on.script(ctx, words.Replace(`CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, checksum TEXT NOT NULL)`)); err != nil {
 		return unavailable(err)
@@ -39,6 +58,12 @@ func migrate(ctx context.Context, on scripted, dialect []string) error {
 		return err
 	}
 	for name := range done {
+		if name == unfinished {
+			if !copying {
+				return ErrUnfinished
+			}
+			continue
+		}
 		if !slices.Contains(names, "migrations/"+name) {
 			return fmt.Errorf("%w (it has migration %s)", ErrNewerDatabase, name)
 		}

@@ -68,6 +68,8 @@ func (p *projection) project(e event.Event) error {
 			return p.touchCatalog() // an object of the catalog is unknown from here on
 		}
 		return nil // the values themselves lie outside the projected tables
+	case *event.LogPruned, *event.LogRestored:
+		return nil // they are about the log
 	default:
 		return fmt.Errorf("no projection for %T", e)
 	}

@@ -36,6 +36,7 @@ type Options struct {
 	// Acknowledged is a file on this host that keeps the last acknowledged head. A database that is older, or another, is
 	// refused. Empty: none is kept.
 	Acknowledged string
+	AcceptLoss   bool   // it is not refused, so that AcceptLoss can be called
 	Engine       string // version that the first entry names
 	Now          func() time.Time
 	Log          *slog.Logger

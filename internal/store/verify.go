@@ -47,28 +47,47 @@ type Verified struct {
 	Log        evidence.Report
 	Rows       int64 // compared
 	Findings   []Finding
+	// Pruned counts the entries that are not in the database any more, as the log says; Log.Unread those of them that were not
+	// read from an archive either. If there are any of these, the tables could not be rebuilt, and were not compared.
+	Pruned int64
 }
 
-// OK reports whether the log holds and explains every row.
+// OK reports whether nothing is wrong with what was read.
 func (v *Verified) OK() bool { return len(v.Findings) == 0 && v.Log.Omitted == 0 }
+
+// Complete reports whether everything was read and compared. If it is not, OK alone does not say that the log explains every row.
+func (v *Verified) Complete() bool { return v.Log.Unread == 0 }
+
+// VerifyOptions are what Verify can do without.
+type VerifyOptions struct {
+	Scratch  string                // folder for the rebuilt tables; empty is the system's
+	Kept     []evidence.Checkpoint // from before
+	Archive  *Archive              // for entries that were pruned
+	Progress Progress
+}
 
 // Verify checks a database against its own log, with nothing but the log's public key: the entries hash to the signed
 // head and to every checkpoint kept from before, each value opens its commitment, and the authoritative tables, built
 // again from the entries alone, are row by row the ones that are there. It only reads, and may run beside a server.
 // database is as in Options; scratch is a folder for the rebuilt tables.
 func Verify(ctx context.Context, database, verifierKey, scratch string, kept []evidence.Checkpoint) (*Verified, error) {
+	return VerifyWith(ctx, database, verifierKey, VerifyOptions{Scratch: scratch, Kept: kept})
+}
+
+// VerifyWith is Verify with all its options. Entries that were pruned, as the log says, are read from the archive; without one
+// their hashes in the tiles stand for them, and the tables cannot be compared.
+func VerifyWith(ctx context.Context, database, verifierKey string, o VerifyOptions) (*Verified, error) {
 	stored, err := momentOf(ctx, database)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", placeOf(database), err)
 	}
 	defer stored.close()
-	rebuilt, closeRebuilt, err := newScratch(ctx, scratch)
+	rebuilt, closeRebuilt, err := newScratch(ctx, o.Scratch)
 	if err != nil {
 		return nil, err
 	}
 	defer closeRebuilt()
-	v := &verification{ctx: ctx, stored: stored, rebuilt: rebuilt, tree: evidence.NewTree()}
-	got, err := v.run(verifierKey, kept)
+	got, err := newVerification(ctx, stored, rebuilt, o).run(verifierKey)
 	if err != nil {
 		return nil, fmt.Errorf("verify %s: %w", placeOf(database), err)
 	}
@@ -171,14 +190,19 @@ type verification struct {
 	from    int64                                    // index of the first of them
 	broken  bool                                     // a tile does not hold the hashes of the entries
 	last    time.Time                                // of the last entry
+	options VerifyOptions
+	gaps    gaps
+}
+
+func newVerification(ctx context.Context, stored *moment, rebuilt *buffered, o VerifyOptions) *verification {
+	return &verification{ctx: ctx, stored: stored, rebuilt: rebuilt, tree: evidence.NewTree(), bundles: map[string]bool{}, options: o, gaps: gaps{tile: -1}}
 }
 
 func (v *verification) find(table, row, code, format string, args ...any) {
 	v.out.Findings = append(v.out.Findings, Finding{table, row, code, fmt.Sprintf(format, args...)})
 }
 
-func (v *verification) run(verifierKey string, kept []evidence.Checkpoint) (*Verified, error) {
-	v.bundles = map[string]bool{}
+func (v *verification) run(verifierKey string) (*Verified, error) {
 	if err := v.checkSchema(); err != nil {
 		return nil, err
 	}
@@ -189,8 +213,11 @@ func (v *verification) run(verifierKey string, kept []evidence.Checkpoint) (*Ver
 	v.out.Checkpoint = head
 	log := evidence.NewVerifier(head.Origin)
 	log.ReadDisclosures(v.disclosure)
-	for _, checkpoint := range kept {
+	for _, checkpoint := range v.options.Kept {
 		log.ExpectCheckpoint(checkpoint)
+	}
+	if v.options.Archive != nil {
+		log.ExpectCheckpoint(v.options.Archive.Checkpoint)
 	}
 	if err := v.replay(log); err != nil {
 		return nil, err
@@ -203,7 +230,11 @@ func (v *verification) run(verifierKey string, kept []evidence.Checkpoint) (*Ver
 	if err := v.checkLog(); err != nil {
 		return nil, err
 	}
+	v.explainGaps()
 	for _, t := range authoritative() {
+		if !v.out.Complete() && t.name != "migrations" {
+			continue // what was not read is not in the rebuilt tables
+		}
 		if err := v.compare(t); err != nil {
 			return nil, fmt.Errorf("compare %s: %w", t.name, err)
 		}
@@ -222,6 +253,9 @@ func (v *verification) checkSchema() error {
 		return err
 	}
 	for name := range applied {
+		if name == unfinished {
+			return ErrUnfinished
+		}
 		if _, ok := known[name]; !ok {
 			return fmt.Errorf("%w (it has migration %s)", ErrNewerDatabase, name)
 		}
@@ -327,21 +361,28 @@ func (v *verification) replay(log *evidence.Verifier) error {
 		}
 		for _, e := range entries {
 			if e.index != next {
-				v.find("entries", fmt.Sprint(next), "deleted", "the entries from %d to %d are missing", next, e.index-1)
+				if err := v.bridge(log, next, e.index); err != nil {
+					return err
+				}
 			}
 			next = e.index + 1
-			log.Add(e.body)
-			if err := v.checkTiles(e.body); err != nil {
+			if err := v.add(log, e.index, e.body); err != nil {
 				return err
 			}
-			if err := v.project(e.index, e.body); err != nil {
-				return err
-			}
+			v.options.Progress.tell("verifying entries", next, v.out.Checkpoint.Size)
 		}
 		if err := v.rebuilt.flush(v.ctx); err != nil {
 			v.find("entries", fmt.Sprintf("%d to %d", entries[0].index, next-1), "inconsistent", "they cannot follow on what came before: %v", err)
 		}
 	}
+}
+
+func (v *verification) add(log *evidence.Verifier, index int64, body []byte) error {
+	log.Add(body)
+	if err := v.checkTiles(evidence.LeafHash(body)); err != nil {
+		return err
+	}
+	return v.project(index, body)
 }
 
 // entryRow is an entry as it is stored.
@@ -386,8 +427,8 @@ func (v *verification) read(from int64) ([]entryRow, error) {
 }
 
 // checkTiles compares the tiles that the entry fills with those stored, which names the entry that was changed.
-func (v *verification) checkTiles(body []byte) error {
-	for _, tile := range v.tree.Append(evidence.LeafHash(body)) {
+func (v *verification) checkTiles(leaf evidence.Hash) error {
+	for _, tile := range v.tree.Append(leaf) {
 		var stored []byte
 		err := v.stored.row(v.ctx, `SELECT data FROM tiles WHERE level = $1 AND n = $2`, []any{tile.Level, tile.Index}, &stored)
 		name := fmt.Sprintf("%d, %d", tile.Level, tile.Index)
@@ -443,8 +484,15 @@ func (v *verification) project(index int64, body []byte) error {
 		if err := v.checkKey(e); err != nil {
 			return err
 		}
+	case *event.LogPruned:
+		v.gaps.explain(index, e)
 	}
-	v.extraDisclosures(index, entry)
+	if err := v.extraDisclosures(index, entry); err != nil {
+		return err
+	}
+	if v.gaps.unread {
+		return nil // the tables cannot be rebuilt any more
+	}
 	p := projection{ctx: v.ctx, on: v.rebuilt, index: index, at: entry.Time, task: entry.Task}
 	if err := p.project(e); err != nil {
 		v.find("entries", entry.ID, "inconsistent", "it cannot follow on what came before: %v", err)
@@ -468,6 +516,11 @@ func (v *verification) checkKey(installed *event.Installed) error {
 }
 
 func (v *verification) disclosure(index int64, slot string) (d evidence.Disclosure, found bool, err error) {
+	if v.options.Archive != nil && contains(v.gaps.missing, index) {
+		values, err := v.options.Archive.Values(index)
+		d, found = values[slot]
+		return d, found, err
+	}
 	if index >= v.from {
 		d, found = v.chunk[index][slot]
 		return d, found, nil
@@ -533,19 +586,27 @@ func (v *verification) extraTiles() error {
 }
 
 // extraDisclosures looks for values beside an entry that it does not commit to.
-func (v *verification) extraDisclosures(index int64, entry evidence.Entry) {
-	if len(v.chunk[index]) == 0 {
-		return
+func (v *verification) extraDisclosures(index int64, entry evidence.Entry) (err error) {
+	values, table := v.chunk[index], "disclosures"
+	if contains(v.gaps.missing, index) {
+		if values, err = v.options.Archive.Values(index); err != nil {
+			return err
+		}
+		table = inArchive
+	}
+	if len(values) == 0 {
+		return nil
 	}
 	commitments, err := entry.Commitments()
 	if err != nil {
-		return // the verifier has named it
+		return nil //nolint:nilerr // the verifier has named it
 	}
-	for slot := range v.chunk[index] {
+	for slot := range values {
 		if _, ok := commitments[slot]; !ok {
-			v.find("disclosures", fmt.Sprintf("%d, %s", index, slot), "inserted", "no entry commits to it")
+			v.find(table, fmt.Sprintf("%d, %s", index, slot), "inserted", "no entry commits to it")
 		}
 	}
+	return nil
 }
 
 // strayDisclosures looks for values beside no entry at all.
@@ -569,7 +630,7 @@ func (v *verification) compare(t table) error {
 	}
 	order := strings.Join(columns[:t.keys], ", ")
 	text := `SELECT ` + strings.Join(columns, ", ") + ` FROM ` + t.name + ` ORDER BY ` + order
-	want, have := v.cursor(v.rebuilt, text, len(columns)), v.cursor(v.stored, text, len(columns))
+	want, have := newCursor(v.ctx, v.rebuilt, text, len(columns)), newCursor(v.ctx, v.stored, text, len(columns))
 	defer want.stop()
 	defer have.stop()
 	for want.next() || have.next() {
@@ -615,18 +676,19 @@ type cursor struct {
 	pull   func() ([]any, bool)
 	stop   func()
 	err    error
-	ok     bool // it stands on a row
-	taken  bool // which has been dealt with
+	ok     bool   // it stands on a row
+	taken  bool   // which has been dealt with
+	moved  func() // called at each row; may be nil
 }
 
-func (v *verification) cursor(on session, text string, width int) *cursor {
+func newCursor(ctx context.Context, on session, text string, width int) *cursor {
 	c := &cursor{taken: true}
 	c.pull, c.stop = iter.Pull(func(yield func([]any) bool) {
 		values, into := make([]any, width), make([]any, width)
 		for i := range values {
 			into[i] = &values[i]
 		}
-		c.err = on.each(v.ctx, text, nil, func(row func(...any) error) error {
+		c.err = on.each(ctx, text, nil, func(row func(...any) error) error {
 			if err := row(into...); err != nil {
 				return err
 			}
@@ -646,6 +708,9 @@ func (c *cursor) next() bool {
 	if c.taken {
 		c.values, c.ok = c.pull()
 		c.taken = !c.ok
+		if c.ok && c.moved != nil {
+			c.moved()
+		}
 	}
 	return c.ok
 }

@@ -35,6 +35,7 @@ type tampering struct {
 	moment  moment
 	scratch string
 	kept    []evidence.Checkpoint
+	archive *Archive
 	count   int
 }
 
@@ -92,8 +93,7 @@ func (tp *tampering) try(change func() error) (findings []Finding, refused bool)
 		tp.t.Fatal(err)
 	}
 	defer done()
-	v := &verification{ctx: ctx, stored: &tp.moment, rebuilt: rebuilt, tree: evidence.NewTree()}
-	got, err := v.run(tp.f.key, tp.kept)
+	got, err := newVerification(ctx, &tp.moment, rebuilt, VerifyOptions{Kept: tp.kept, Archive: tp.archive}).run(tp.f.key)
 	if err != nil {
 		tp.t.Fatal(err)
 	}

@@ -573,11 +573,14 @@ func (v *View) DecisionIndex(id string) (int64, error) {
 	return index, err
 }
 
-// DecisionEvent reads what the entry at an index says was decided.
+// DecisionEvent reads what the entry at an index says was decided; access.ErrPruned if it is no longer there.
 func (v *View) DecisionEvent(index int64) (event.DecisionMade, error) {
 	var body []byte
 	var decided event.DecisionMade
 	err := v.one(`SELECT idx FROM entries WHERE idx = $1`, `SELECT idx, body FROM entries WHERE idx = $1`, []any{index}, &body)
+	if errors.Is(err, access.ErrNotFound) && index >= 0 && index < v.store.Size() {
+		return decided, access.ErrPruned
+	}
 	if err != nil {
 		return decided, err
 	}

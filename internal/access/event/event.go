@@ -58,7 +58,7 @@ type PolicyActivated struct {
 
 // By says who decided on an act: which decision, or the operator who started the process.
 type By struct {
-	Kind     string    `json:"kind"` // "decision", "startup", "self" (a right of the subject itself), "clock"
+	Kind     string    `json:"kind"` // "decision", "startup", "operator", "self" (a right of the subject itself), "clock"
 	Decision string    `json:"decision,omitempty"`
 	Identity Pseudonym `json:"identity,omitempty"`
 }
@@ -67,6 +67,7 @@ type By struct {
 const (
 	ByDecision = "decision"
 	ByStartup  = "startup"
+	ByOperator = "operator" // who runs a command on the log's host, with its key
 	BySelf     = "self"
 	ByClock    = "clock"
 )
@@ -254,6 +255,29 @@ type ValueErased struct {
 	By    By       `json:"by"`
 }
 
+// LogPruned records that entries and what lay beside them were deleted, in the transaction of this entry; their hashes stay.
+// An archive holds them.
+type LogPruned struct {
+	Before  int64      `json:"before"`  // no entry from this index on was looked at
+	Entries [][2]int64 `json:"entries"` // first and last index of each run that was deleted, ascending
+	Values  int64      `json:"values"`  // how many values lay beside them
+	Archive LogHead    `json:"archive"` // what the archive was checked against
+	By      By         `json:"by"`
+}
+
+// LogHead names a state of the log.
+type LogHead struct {
+	Size int64  `json:"size"`
+	Root string `json:"root"` // base64, as in a checkpoint
+}
+
+// LogRestored records that the log goes on from an older state than one that was acknowledged, or from another. Value: reason.
+type LogRestored struct {
+	Lost LogHead `json:"lost"` // what had been acknowledged
+	From LogHead `json:"from"` // what the log goes on from
+	By   By      `json:"by"`
+}
+
 // The CloudEvents types, one per event.
 
 func (Installed) EventType() string        { return "writ.installed" }
@@ -271,6 +295,8 @@ func (GrantReissued) EventType() string    { return "writ.grant.reissued" }
 func (ActionReported) EventType() string   { return "writ.action.reported" }
 func (IdentityChanged) EventType() string  { return "writ.identity.changed" }
 func (ValueErased) EventType() string      { return "writ.value.erased" }
+func (LogPruned) EventType() string        { return "writ.log.pruned" }
+func (LogRestored) EventType() string      { return "writ.log.restored" }
 
 // Decode reads the data of an entry of the given type. ok is false for a type this version does not know.
 func Decode(eventType string, data []byte) (event Event, ok bool, err error) {
@@ -313,6 +339,10 @@ func blank(eventType string) Event {
 		return &IdentityChanged{}
 	case ValueErased{}.EventType():
 		return &ValueErased{}
+	case LogPruned{}.EventType():
+		return &LogPruned{}
+	case LogRestored{}.EventType():
+		return &LogRestored{}
 	default:
 		return nil
 	}

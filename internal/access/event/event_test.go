@@ -38,6 +38,8 @@ func everyEvent() map[string]struct {
 		"writ.grant.reissued":    {&GrantReissued{ID: "g2", Replaces: "g", By: "p", Credential: &CredentialMade{Connector: "jwt", Fingerprint: "f", Target: "t", ExpiresAt: at, BoundTo: "k"}}, `{"id":"g2","replaces":"g","by":"p","credential":{"connector":"jwt","fingerprint":"f","target":"t","expires_at":"2026-11-23T12:00:00Z","bound_to":"k"}}`},
 		"writ.action.reported":   {&ActionReported{Grant: "g", Source: Observed, By: "p_1", Status: "succeeded", Uses: 1}, `{"grant":"g","source":"observed","by":"p_1","status":"succeeded","uses":1}`},
 		"writ.identity.changed":  {&IdentityChanged{Identity: "p_1", Status: access.Suspended, By: by}, `{"identity":"p_1","status":"suspended","by":{"kind":"decision","decision":"d"}}`},
+		"writ.log.pruned":        {&LogPruned{Before: 512, Entries: [][2]int64{{1, 3}, {7, 7}}, Values: 2, Archive: LogHead{Size: 600, Root: "r"}, By: By{Kind: ByOperator}}, `{"before":512,"entries":[[1,3],[7,7]],"values":2,"archive":{"size":600,"root":"r"},"by":{"kind":"operator"}}`},
+		"writ.log.restored":      {&LogRestored{Lost: LogHead{Size: 9, Root: "r"}, From: LogHead{Size: 7, Root: "q"}, By: By{Kind: ByOperator}}, `{"lost":{"size":9,"root":"r"},"from":{"size":7,"root":"q"},"by":{"kind":"operator"}}`},
 		"writ.value.erased":      {&ValueErased{Index: 9, Slots: []string{SlotInput}, By: by}, `{"index":9,"slots":["input"],"by":{"kind":"decision","decision":"d"}}`},
 	}
 }
