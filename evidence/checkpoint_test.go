@@ -33,6 +33,9 @@ func TestCheckpointText(t *testing.T) {
 
 func TestCheckpointSignRefuses(t *testing.T) {
 	signer, _ := testKeys(t, origin)
+	if _, err := (evidence.Checkpoint{Origin: origin, Size: evidence.MaxSize}).Sign(signer); err != nil {
+		t.Errorf("the largest size: %v", err)
+	}
 	for name, c := range map[string]evidence.Checkpoint{
 		"another origin": {Origin: "other.example/log", Size: 1},
 		"negative size":  {Origin: origin, Size: -1},
@@ -105,13 +108,15 @@ func TestOpenCheckpointKeys(t *testing.T) {
 		"its key":             {signed, []string{vkey}, nil},
 		"its key twice":       {signed, []string{vkey, vkey}, nil},
 		"one of several":      {signed, []string{otherKey, vkey}, nil},
+		"after a key twice":   {signed, []string{otherKey, otherKey, vkey}, nil},
 		"no key":              {signed, nil, evidence.ErrKey},
 		"not a key":           {signed, []string{"x"}, evidence.ErrKey},
 		"another log's key":   {signed, []string{otherKey}, evidence.ErrUnverified},
 		"a changed size":      {changed, []string{vkey}, evidence.ErrUnverified},
 		"no signature":        {unsigned, []string{vkey}, evidence.ErrCheckpoint},
 		"nothing":             {nil, []string{vkey}, evidence.ErrCheckpoint},
-		"far too much":        {make([]byte, evidence.MaxCheckpointSize+1), []string{vkey}, evidence.ErrTooLarge},
+		"as much as is read":  {make([]byte, evidence.MaxCheckpointSize), []string{vkey}, evidence.ErrCheckpoint},
+		"too much":            {make([]byte, evidence.MaxCheckpointSize+1), []string{vkey}, evidence.ErrTooLarge},
 		"a cosignature added": {append(bytes.Clone(signed), "— witness.example AAAAAAAAAAAA\n"...), []string{vkey}, nil},
 	} {
 		got, err := evidence.OpenCheckpoint(x.signed, x.keys...)
@@ -133,6 +138,9 @@ func TestKeys(t *testing.T) {
 	broken := errors.New("broken")
 	if _, _, err := evidence.GenerateKey(origin, iotest.ErrReader(broken)); !errors.Is(err, evidence.ErrKey) || !errors.Is(err, broken) {
 		t.Errorf("broken randomness: %v", err)
+	}
+	if _, _, err := evidence.GenerateKey(strings.Repeat("a", evidence.MaxOriginSize), rapidBytes{}); err != nil {
+		t.Errorf("the longest origin: %v", err)
 	}
 	skey, _, err := evidence.GenerateKey(strings.Repeat("é", 100), rapidBytes{})
 	if err != nil {
@@ -245,6 +253,10 @@ func TestVerifyConsistencyRefuses(t *testing.T) {
 	empty := evidence.Checkpoint{Origin: origin, Root: evidence.NewTree().Root()}
 	two := evidence.Checkpoint{Origin: origin, Size: 2, Root: rfcRoot(cheapLeaves(2))}
 	foreign := evidence.Checkpoint{Origin: "other", Size: 2, Root: two.Root}
+	largest := evidence.Checkpoint{Origin: origin, Size: evidence.MaxSize, Root: two.Root}
+	if err := evidence.VerifyConsistency(largest, largest, nil); err != nil {
+		t.Errorf("the largest log begins with itself: %v", err)
+	}
 	for name, c := range map[string]struct {
 		older, newer evidence.Checkpoint
 		hashes       []evidence.Hash

@@ -139,6 +139,18 @@ func TestLoadTreeRefuses(t *testing.T) {
 	}
 }
 
+// A tree of the largest size is one hash at its highest level; no leaf is asked for.
+func TestLoadTreeOfTheLargestSize(t *testing.T) {
+	tree, err := evidence.LoadTree(evidence.MaxSize, fullTiles{}, nil)
+	if err != nil || tree.Size() != evidence.MaxSize {
+		t.Errorf("%v, %v", tree, err)
+	}
+}
+
+type fullTiles struct{}
+
+func (fullTiles) ReadTile(int, int64) ([]byte, error) { return make([]byte, 8192), nil }
+
 type shortTiles struct{}
 
 func (shortTiles) ReadTile(int, int64) ([]byte, error) { return make([]byte, 8191), nil }

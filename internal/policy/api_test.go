@@ -229,6 +229,14 @@ func TestContextWithoutAPrincipal(t *testing.T) {
 	wantDecided(t, b, refund(b, `{"amount":1}`, forBob), "deny forbidden for-someone")
 }
 
+// The risk is in the context of those actions alone whose schema declares it, whoever reads it.
+func TestContextWithoutADeclaredRisk(t *testing.T) {
+	b := shopWith(t, forbid("scored", `principal, action, resource`, "context has risk"))
+	wantDecided(t, b, ask(b, "edit", `File::"a"`, ""), "allow bots-edit")
+	wantDecided(t, b, refund(b, `{"amount":1}`), "deny forbidden scored")
+	wantDecided(t, b, ask(b, "book", `Order::"o-1"`, booking("HAT1", "HAT2", 100)), "deny forbidden scored")
+}
+
 func TestUntilEndsWithItsDay(t *testing.T) {
 	b := shop(t)
 	for at, want := range map[string]string{
@@ -305,6 +313,41 @@ func TestDecidedNamesEverything(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Of all matching permits each bound is the least, and of equal ones the first by id is named (I4).
+func TestI4_TightestBoundsOfAllPermits(t *testing.T) {
+	permit := func(id, ttl, until, uses string) string {
+		if uses != "" {
+			uses = fmt.Sprintf("@max_uses(%q) ", uses)
+		}
+		return fmt.Sprintf("@id(%q) @owner(\"Human::\\\"ann\\\"\") @max_ttl(%q) @until(%q) %spermit(principal, action, resource);\n", id, ttl, until, uses)
+	}
+	day := func(month time.Month) time.Time { return time.Date(2026, month, 2, 0, 0, 0, 0, time.UTC) }
+	for name, c := range map[string]struct {
+		policies string
+		want     access.Bounds
+	}{
+		"uses that are not counted": {permit("a", "60s", "2026-08-01", ""), access.Bounds{MaxTTL: 60, MaxTTLPolicy: "a", Until: day(8), UntilPolicy: "a"}},
+		"equal ones": {permit("a", "60s", "2026-08-01", "2") + permit("b", "60s", "2026-08-01", "2"),
+			access.Bounds{MaxTTL: 60, MaxTTLPolicy: "a", Until: day(8), UntilPolicy: "a", MaxUses: 2, MaxUsesPolicy: "a"}},
+		"the later is tighter": {permit("a", "60s", "2026-08-01", "3") + permit("b", "30s", "2026-07-01", "2"),
+			access.Bounds{MaxTTL: 30, MaxTTLPolicy: "b", Until: day(7), UntilPolicy: "b", MaxUses: 2, MaxUsesPolicy: "b"}},
+		"the earlier is tighter": {permit("a", "30s", "2026-07-01", "2") + permit("b", "60s", "2026-08-01", "3"),
+			access.Bounds{MaxTTL: 30, MaxTTLPolicy: "a", Until: day(7), UntilPolicy: "a", MaxUses: 2, MaxUsesPolicy: "a"}},
+		"the later does not count": {permit("a", "60s", "2026-08-01", "3") + permit("b", "60s", "2026-08-01", ""),
+			access.Bounds{MaxTTL: 60, MaxTTLPolicy: "a", Until: day(8), UntilPolicy: "a", MaxUses: 3, MaxUsesPolicy: "a"}},
+		"only the later counts": {permit("a", "60s", "2026-08-01", "") + permit("b", "60s", "2026-08-01", "3"),
+			access.Bounds{MaxTTL: 60, MaxTTLPolicy: "a", Until: day(8), UntilPolicy: "a", MaxUses: 3, MaxUsesPolicy: "b"}},
+	} {
+		schema := "entity Agent; entity Thing; entity Human; @uses(\"counted\") action look appliesTo { principal: Agent, resource: Thing, context: {} };"
+		b := mustLoad(t, Source{schemaFile: []byte(schema), "access/a.cedar": []byte(c.policies)}, AnyCatalog())
+		in := lookAt(b, ``)
+		in.Facts.Entities = []access.Entity{entity(`Agent::"a"`, ``), entity(`Thing::"x"`, ``)}
+		if diff := cmp.Diff(c.want, b.Decide(in).Bounds); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }
 
@@ -511,6 +554,9 @@ func TestLongProblemIsCut(t *testing.T) {
 	in := refund(b, `{"amount":1}`, with(entity(`Agent::"refund-bot"`, `{"owner":"`+long+`"}`, `Team::"bots"`)))
 	if got := b.Decide(in).Problem; len(got) > 1010 || !strings.HasPrefix(got, `Human::"üü`) || !strings.HasSuffix(got, "ü…") {
 		t.Errorf("the problem is %d bytes: %s", len(got), got)
+	}
+	if whole := strings.Repeat("x", 1000); clipProblem(whole) != whole || clipProblem(whole+"x") != whole+"…" {
+		t.Error("a problem of 1000 bytes is told whole, a longer one is cut there")
 	}
 }
 
