@@ -563,13 +563,67 @@ func TestLongProblemIsCut(t *testing.T) {
 func TestNeedsStopsAtTheLimit(t *testing.T) {
 	b := shop(t)
 	have := map[access.Ref]*access.Entity{}
-	in := refund(b, `{"amount":1}`)
-	for i := range MaxEntities + 1 {
+	in := refund(b, `{"amount":1}`) // wants its subject and its resource first
+	for i := range MaxEntities + 3 { // one entity beyond the limit is enough to refuse by
+		if got := b.Needs(&in.Request, have); len(got) != max(min(MaxEntities+1-i, 2), 0) {
+			t.Errorf("with %d loaded it needs %v", i, got)
+		}
 		have[access.Ref{Type: "Team", ID: itoa(i)}] = nil
 	}
-	if got := b.Needs(&in.Request, have); len(got) != 0 {
-		t.Errorf("needs %v beyond the limit", got)
+}
+
+// A decision may depend on exactly as many entities as the limit says, and is then sure to see all of them.
+func TestAsManyEntitiesAsThereMayBe(t *testing.T) {
+	b := shop(t)
+	fill := func(n int) func(*access.Input) {
+		return func(in *access.Input) {
+			for i := len(in.Facts.Entities); i < n; i++ {
+				in.Facts.Entities = append(in.Facts.Entities, entity(fmt.Sprintf(`Team::"x%d"`, i), ``))
+			}
+		}
 	}
+	wantDecided(t, b, refund(b, `{"amount":1}`, fill(MaxEntities)), "allow large-refunds small-refunds")
+	wantProblem(t, b, refund(b, `{"amount":1}`, fill(MaxEntities+1)), "more than 256 entities")
+	// An agent that asks for itself stands below 256 teams, and the highest of them was not loaded.
+	schema := "entity Team in [Team]; entity Human; entity Agent in [Team]; action look appliesTo { principal: Agent, resource: Agent, context: {} };"
+	b = mustLoad(t, Source{schemaFile: []byte(schema), "access/a.cedar": []byte(permitAll)}, AnyCatalog())
+	in := lookAt(b, ``)
+	in.Request.Resource = in.Request.Subject
+	in.Facts.Entities = []access.Entity{entity(`Agent::"a"`, ``, `Team::"1"`)}
+	for i := 1; i < MaxEntities; i++ {
+		in.Facts.Entities = append(in.Facts.Entities, entity(fmt.Sprintf("Team::%q", itoa(i)), ``, fmt.Sprintf("Team::%q", itoa(i+1))))
+	}
+	wantProblem(t, b, in, "more than 256 entities")
+	last := &in.Facts.Entities[MaxEntities-1]
+	last.Parents = nil
+	wantDecided(t, b, in, "allow all")
+}
+
+// What is as large as it may be is read; one byte more is not.
+func TestValuesAsLargeAsTheyMayBe(t *testing.T) {
+	b := shop(t)
+	fit := func(before string, size int, after string) string {
+		return before + strings.Repeat("x", size-len(before)-len(after)) + after
+	}
+	const allowed = "allow large-refunds small-refunds"
+	wantDecided(t, b, refund(b, fit(`{"amount":1,"note":"`, MaxArgs, `"}`)), allowed)
+	wantProblem(t, b, refund(b, fit(`{"amount":1,"note":"`, MaxArgs+1, `"}`)), "at most 65536 bytes, got 65537")
+	order := func(size int) func(*access.Input) {
+		return with(entity(`Order::"o-1"`, fit(`{"owner":"ann","customer":"c-1","total":70,"status":"`, size, `"}`)))
+	}
+	wantDecided(t, b, refund(b, `{"amount":1}`, order(MaxAttributes)), allowed)
+	wantProblem(t, b, refund(b, `{"amount":1}`, order(MaxAttributes+1)), "at most 262144 bytes, got 262145")
+	to := func(size int) string { return `{"amount":1,"to":"` + strings.Repeat("c", size) + `"}` }
+	wantDecided(t, b, refund(b, to(access.MaxIDLength)), "deny forbidden not-to-strangers")
+	wantProblem(t, b, refund(b, to(access.MaxIDLength+1)), "args.to: want the id of a Customer")
+	if whole := strings.Repeat("k", 80); clip(whole) != whole || clip(whole+"k") != whole+"…" {
+		t.Error("a name of 80 bytes is told whole, a longer one is cut there")
+	}
+	bags := func(n int) string {
+		return strings.TrimSuffix(booking("HAT1", "HAT2", 100), "}") + `,"bags":[` + strings.TrimSuffix(strings.Repeat("1,", n), ",") + "]}"
+	}
+	wantDecided(t, b, ask(b, "book", `Order::"o-1"`, bags(MaxItems)), "allow book")
+	wantProblem(t, b, ask(b, "book", `Order::"o-1"`, bags(MaxItems+1)), "args.bags: want at most 1000 items")
 }
 
 // Of a record that Writ fills, a schema may declare the part that policies need.

@@ -135,6 +135,8 @@ func TestDerivedValues(t *testing.T) {
 		{"Long", `{sum: "resource.parts[].n"}`, `{}`, `2`},
 		{"Long", `{min: "resource.parts[].n"}`, `{}`, `-1`},
 		{"Long", `{max: "resource.parts[].n"}`, `{}`, `3`},
+		{"Long", `{min: "args.ids[] -> Thing('{}').size"}`, `{"ids":["x","a/b","y"]}`, `1`},
+		{"Long", `{max: "args.ids[] -> Thing('{}').size"}`, `{"ids":["x","y","a/b"]}`, `9`},
 		{"Long", `{max: "args.ids[] -> Thing('{}').size"}`, `{}`, `max: the path yields nothing, and the rule has no else`},
 		{"Long", `{max: "args.ids[] -> Thing('{}').size", else: 5}`, `{"ids":[]}`, `5`},
 		{"Long", `{get: "args.ids[] -> Thing('{}').size"}`, `{"ids":["x","x"]}`, `get: the path yields 2 values, not one`},
@@ -166,7 +168,10 @@ func TestDerivedValues(t *testing.T) {
 		{"Long", `{get: "args.key -> Thing('{ghost}').size"}`, `{}`, `load: the value at hand has no key ghost`},
 		{"Long", `{get: "args.key -> Thing('{args.n}').size"}`, `{"key":""}`, `n is absent, so no id can be made of it`},
 		{"Long", `{get: "args.key -> Thing('{}').size"}`, `{"key":"` + strings.Repeat("x", access.MaxIDLength+1) + `"}`, `an id has more than 2048 bytes`},
+		{"Long", `{get: "args.key -> Thing('{}').size", missing: 3}`, `{"key":"` + strings.Repeat("x", access.MaxIDLength) + `"}`, `3`},
 		{"Long", `{get: "args.key -> Thing('{}').size"}`, `{"key":"a/b"}`, `1`},
+		{"Long", `{get: "args.key -> Thing('a/{}').size"}`, `{"key":"b"}`, `1`},
+		{"Long", `{get: "args.key -> Thing('a/{}').size", missing: 2}`, `{"key":"a/b"}`, `2`},
 		{"Long", `{get: "args.key -> Thing('{}/{args.n}').size"}`, `{"key":"a/b","n":1}`, `holds the text that separates it`},
 		{"Long", `{get: args.n}`, `{}`, `n is absent, and the rule has no missing`},
 		{"Long", `{sum: args.n, missing: 3}`, `{}`, `3`},
@@ -226,6 +231,11 @@ func TestDerivedThroughAnEntityThatDoesNotFit(t *testing.T) {
 	in := lookAt(b, `{}`)
 	with(entity(`Thing::"y"`, `{"size":"large"}`))(in)
 	wantProblem(t, b, in, `Thing::"y": attributes.size: want Long, got a string`)
+	b = deep(t, "d: Long", `d: {get: "args.key -> Thing('{resource.kind}').size", missing: 1}`, "")
+	in = lookAt(b, `{"key":"k"}`)
+	with(entity(`Thing::"x"`, `{"size":"large"}`))(in)
+	load(b, in) // Needs derives from it, too
+	wantProblem(t, b, in, `Thing::"x": attributes.size: want Long, got a string`)
 }
 
 // A counter that cannot be counted denies: else the request would be left out of its own limit.
