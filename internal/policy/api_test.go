@@ -563,7 +563,7 @@ func TestLongProblemIsCut(t *testing.T) {
 func TestNeedsStopsAtTheLimit(t *testing.T) {
 	b := shop(t)
 	have := map[access.Ref]*access.Entity{}
-	in := refund(b, `{"amount":1}`) // wants its subject and its resource first
+	in := refund(b, `{"amount":1}`)  // wants its subject and its resource first
 	for i := range MaxEntities + 3 { // one entity beyond the limit is enough to refuse by
 		if got := b.Needs(&in.Request, have); len(got) != max(min(MaxEntities+1-i, 2), 0) {
 			t.Errorf("with %d loaded it needs %v", i, got)
