@@ -407,6 +407,12 @@ func TestCounters(t *testing.T) {
 			t.Errorf("counts %v", got)
 		}
 	}
+	schema := `entity Agent; entity Human; entity Thing; action look appliesTo { principal: Agent, resource: Thing, context: { args: { n: Long } } };`
+	derive := "counters: {looks: {action: look, window: 1h}, spent: {action: look, window: 1h, sum: args.n}}"
+	both := mustLoad(t, Source{schemaFile: []byte(schema), deriveFile: []byte(derive), "access/a.cedar": []byte(permitAll)}, AnyCatalog())
+	if got := both.Counters(&lookAt(both, `{"n":7}`).Request); len(got) != 2 || got[0].Amount != 1 || got[1].Amount != 7 {
+		t.Errorf("one look for 7 counts %+v", got)
+	}
 	windows := []CounterWindow{{Name: "refunds_per_hour", Window: time.Hour, Bucket: time.Minute}}
 	if diff := cmp.Diff(windows, b.CounterWindows(access.MustRef(`Action::"refund"`))); diff != "" {
 		t.Error(diff) // the sums are declared and no policy reads them

@@ -207,6 +207,21 @@ func TestDerivedValues(t *testing.T) {
 	}
 }
 
+// A rule that lacks an entity does not keep the others from asking for theirs.
+func TestNeedsAsksForAllRulesAtOnce(t *testing.T) {
+	b := deep(t, "d: Long, e: Long", `d: {get: "args.key -> Thing('{}').size"}, e: {get: "resource.next -> Thing('{}').size"}`, "")
+	in := lookAt(b, `{"key":"a/b"}`)
+	have := map[access.Ref]*access.Entity{}
+	for i, e := range in.Facts.Entities {
+		if e.ID == in.Request.Subject || e.ID == in.Request.Resource {
+			have[e.ID] = &in.Facts.Entities[i]
+		}
+	}
+	if got, want := fmt.Sprint(b.Needs(&in.Request, have)), `[Thing::"a/b" Thing::"y"]`; got != want {
+		t.Errorf("needs %s, want %s", got, want)
+	}
+}
+
 func TestDerivedOfNoPrincipal(t *testing.T) {
 	for _, path := range []string{"principal.score", `"args.key -> Human('{principal.boss}').score"`} {
 		b := deep(t, "d: Long", "d: {get: "+path+", missing: 1}", "")
