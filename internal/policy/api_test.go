@@ -153,6 +153,10 @@ func TestI7_FailsClosed(t *testing.T) {
 		"attribute of another type": {edit(with(entity(`Order::"o-1"`, `{"owner":"ann","status":5,"customer":"c-1","total":70}`))), `Order::"o-1": attributes.status: want String, got a number`},
 		"attribute missing":         {edit(with(entity(`Order::"o-1"`, `{"owner":"ann"}`))), `attributes.customer: want Customer, got nothing`},
 		"attribute undeclared":      {edit(with(entity(`Agent::"refund-bot"`, `{"owner":"ann","admin":true}`))), "attributes.admin"},
+		"of two faults the first": {edit(func(in *access.Input) {
+			with(entity(`Agent::"refund-bot"`, `{"owner":"ann","admin":true}`))(in)
+			with(entity(`Order::"o-1"`, `{"owner":"ann"}`))(in)
+		}), "attributes.admin"},
 		"parent of another type":    {edit(with(entity(`Agent::"refund-bot"`, `{"owner":"ann"}`, `Folder::"vault"`))), "the schema lets no Agent be in a Folder"},
 		"an entity twice":           {edit(func(in *access.Input) { in.Facts.Entities = append(in.Facts.Entities, in.Facts.Entities[0]) }), "twice"},
 		"args beyond the limit":     {refund(b, `{"amount":1,"note":"`+strings.Repeat("x", MaxArgs)+`"}`), "args: want at most 65536 bytes"},

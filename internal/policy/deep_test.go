@@ -157,6 +157,9 @@ func TestDerivedValues(t *testing.T) {
 		{"Long", `{get: "resource.next -> Thing('{}').owner -> Human('{}').score"}`, `{}`, `7`},
 		{"decimal", `{get: "resource.next -> Thing('{}').cost"}`, `{}`, `"1.5"`},
 		{"Bool", `{get: "resource.next -> Thing('{}').on"}`, `{}`, `true`},
+		{"Bool", `{get: "args.key -> Thing('{}').on", missing: true}`, `{"key":"off"}`, `false`},
+		{"Bool", `{get: "args.key -> Thing('{}').on", missing: true}`, `{"key":"odd"}`, `Thing::"odd": attributes.on: want Bool, got a string`},
+		{"Bool", `{get: "args.key -> Thing('{}').on", missing: true}`, `{"key":"one"}`, `Thing::"one": attributes.on: want Bool, got a number`},
 		{"Long", `{get: "args.key -> Thing('{args.key}').size"}`, `{"key":"y"}`, `9`},
 		{"Long", `{get: "resource.size -> Thing('{resource.id}').size"}`, `{}`, `4`},
 		{"Long", `{get: "args.key -> Human('{principal.id}').score", missing: 1}`, `{"key":""}`, `1`},
@@ -194,6 +197,9 @@ func TestDerivedValues(t *testing.T) {
 			}
 			b := mustLoad(t, src, AnyCatalog())
 			in := lookAt(b, test.args)
+			for id, on := range map[string]string{"off": "false", "odd": `"false"`, "one": "1"} {
+				with(entity(`Thing::"`+id+`"`, `{"owner":"h1","kind":"a","size":1,"at":{"who":"h1"},"on":`+on+`}`))(in)
+			}
 			in.Request.Principal = access.MustRef(`Human::"h1"`)
 			got := b.Decide(in)
 			if text := string(got.Derived); text != `{"d":`+test.want+`}` && (got.Problem == "" || !strings.Contains(got.Problem, test.want)) {

@@ -157,23 +157,25 @@ func TestIndexLeavesOutWhatIsAboutSomethingElse(t *testing.T) {
 		4: `principal is Human, action, resource is Folder`, 5: `principal is Agent, action, resource is File`,
 		6: `principal, action, resource is Folder`, 7: `principal, action, resource is Folder`,
 		8: `principal is Agent, action, resource`, 9: `principal is Agent, action, resource`, 10: `principal is Human, action, resource`,
+		11: `principal is Human, action == Action::"read", resource`, 12: `principal is Human, action == Action::"read", resource is File`,
 	} {
 		policies += forbid(fmt.Sprintf("p%02d", i), scope, "true")
 	}
 	b := mustLoad(t, Source{schemaFile: []byte(propertySchema), "access/a.cedar": []byte(policies)}, AnyCatalog())
-	for _, c := range []struct{ principal, resource, want string }{
-		{`Agent::"b"`, `File::"g"`, "p05 p08 p09"},
-		{`Agent::"b"`, `Folder::"d"`, "p06 p07 p08 p09"},
-		{`Human::"h"`, `File::"g"`, "p04 p05 p10"},
-		{`Agent::"a"`, `File::"f"`, "p00 p01 p02 p03 p05 p08 p09"},
+	for _, c := range []struct{ principal, action, resource, want string }{
+		{`Agent::"b"`, "look", `File::"g"`, "p05 p08 p09"},
+		{`Agent::"b"`, "read", `File::"g"`, "p05 p08 p09 p12"},
+		{`Agent::"b"`, "look", `Folder::"d"`, "p06 p07 p08 p09"},
+		{`Human::"h"`, "look", `File::"g"`, "p04 p05 p10"},
+		{`Agent::"a"`, "look", `File::"f"`, "p00 p01 p02 p03 p05 p08 p09"},
 	} {
 		uid := func(text string) []types.EntityUID { return []types.EntityUID{uidOf(access.MustRef(text))} }
 		var got []string
-		for _, p := range b.schema.actions[access.MustRef(`Action::"look"`)].candidates(uid(c.principal), uid(c.resource)) {
+		for _, p := range b.schema.actions[access.Ref{Type: "Action", ID: c.action}].candidates(uid(c.principal), uid(c.resource)) {
 			got = append(got, p.id)
 		}
 		if text := strings.Join(got, " "); text != c.want {
-			t.Errorf("for %s on %s the candidates are %s, want %s", c.principal, c.resource, text, c.want)
+			t.Errorf("for %s to %s %s the candidates are %s, want %s", c.principal, c.action, c.resource, text, c.want)
 		}
 	}
 }
