@@ -161,8 +161,12 @@ func mutation(t *testing.T, path, kind string, line, column int) string {
 			inside = declaredName(declared)
 		}
 	}
-	operator := firstToken(text[at:end])
-	left, right := strings.TrimLeft(text[start:at], "\t"), text[at+len(operator):end]
+	rest := text[min(at, end):end]
+	operator := firstToken(rest)
+	if !strings.HasPrefix(rest, operator) {
+		t.Fatalf("%s:%d:%d is no operator: the code was changed after the run", path, line, column)
+	}
+	left, right := strings.TrimLeft(text[start:at], "\t"), rest[len(operator):]
 	left, right = left[max(len(left)-most, 0):], right[:min(len(right), most)]
 	code := strings.ToValidUTF8(strings.NewReplacer("|", `\|`, "`", "´").Replace(left+"«"+operator+"»"+right), "")
 	return fmt.Sprintf("| `%s` | `%s` | %s `%s` |", path, inside, strings.ReplaceAll(strings.ToLower(kind), "_", "-"), strings.TrimSpace(code))
