@@ -150,6 +150,11 @@ func TestKeys(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	secret := "PRIVATE+KEY+" + origin + "+01234567+c2VjcmV0IQ=="
+	for size, says := range map[int]string{1024: "no signer key", 1025: "too long"} {
+		if _, err := evidence.NewSigner(strings.Repeat("x", size)); !errors.Is(err, evidence.ErrKey) || !strings.Contains(err.Error(), says) {
+			t.Errorf("a signer key of %d bytes: %v", size, err)
+		}
+	}
 	for _, key := range []string{"", "x", secret, strings.Repeat("x", 2000), keyWithName(t, strings.Repeat("n", 300))} {
 		_, err := evidence.NewSigner(key)
 		if !errors.Is(err, evidence.ErrKey) || strings.Contains(fmt.Sprint(err), "c2Vj") {

@@ -228,7 +228,7 @@ func (n *nameSet) has(names [][]byte, name []byte) bool {
 		return false
 	}
 	if n.long == nil {
-		n.long = make(map[string]struct{}, 4*short)
+		n.long = make(map[string]struct{})
 		for _, other := range own {
 			n.long[string(other)] = struct{}{}
 		}
