@@ -73,6 +73,13 @@ func TestParseProofRefuses(t *testing.T) {
 	}
 }
 
+func TestParseProofSaysWhichIndexesThereAre(t *testing.T) {
+	_, err := evidence.ParseProof([]byte("c2sp.org/tlog-proof@v1\nindex 281474976710656\n\nx\n"))
+	if want := `index "281474976710656" is not a number from 0 to 281474976710655`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v does not say %q", err, want)
+	}
+}
+
 func TestProofMarshalRefuses(t *testing.T) {
 	good := evidence.Proof{Checkpoint: []byte("x")}
 	for name, change := range map[string]func(*evidence.Proof){
