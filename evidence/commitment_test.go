@@ -124,16 +124,18 @@ func TestEntryCommitments(t *testing.T) {
 		t.Errorf("as many slots as there may be, with the longest names: %d, %v", len(got), err)
 	}
 	for name, data := range map[string]string{
-		"unreadable data": `{`,
-		"no object":       `{"commitments":[]}`,
-		"null":            `{"commitments":null}`,
-		"a number":        `{"commitments":{"a":1}}`,
-		"another hash":    `{"commitments":{"a":"sha512:` + string(c[7:]) + `"}}`,
-		"too short":       `{"commitments":{"a":"` + string(c[:49]) + `"}}`,
-		"line break":      `{"commitments":{"a":"` + string(c[:20]) + `\n` + string(c[20:]) + `"}}`,
-		"an empty slot":   text(`{"commitments":{"":"C"}}`),
-		"a long slot":     `{"commitments":{"` + strings.Repeat("s", 129) + `":"` + string(c) + `"}}`,
-		"257 slots":       slots(evidence.MaxCommitments + 1),
+		"unreadable data":  `{`,
+		"no object":        `{"commitments":[]}`,
+		"null":             `{"commitments":null}`,
+		"a number":         `{"commitments":{"a":1}}`,
+		"another hash":     `{"commitments":{"a":"sha512:` + string(c[7:]) + `"}}`,
+		"too short":        `{"commitments":{"a":"` + string(c[:49]) + `"}}`,
+		"line break":       `{"commitments":{"a":"` + string(c[:20]) + `\n` + string(c[20:]) + `"}}`,
+		"no hash named":    `{"commitments":{"a":"` + string(c[7:]) + `"}}`,
+		"break for a byte": `{"commitments":{"a":"` + string(c[:48]) + `A\n"}}`,
+		"an empty slot":    text(`{"commitments":{"":"C"}}`),
+		"a long slot":      `{"commitments":{"` + strings.Repeat("s", 129) + `":"` + string(c) + `"}}`,
+		"257 slots":        slots(evidence.MaxCommitments + 1),
 	} {
 		if _, err := (evidence.Entry{Data: []byte(data)}).Commitments(); !errors.Is(err, evidence.ErrCommitment) {
 			t.Errorf("%s: %v", name, err)
