@@ -258,6 +258,7 @@ func TestVerifyConsistencyRefuses(t *testing.T) {
 	empty := evidence.Checkpoint{Origin: origin, Root: evidence.NewTree().Root()}
 	two := evidence.Checkpoint{Origin: origin, Size: 2, Root: rfcRoot(cheapLeaves(2))}
 	foreign := evidence.Checkpoint{Origin: "other", Size: 2, Root: two.Root}
+	over := evidence.Checkpoint{Origin: origin, Size: evidence.MaxSize + 1, Root: two.Root}
 	largest := evidence.Checkpoint{Origin: origin, Size: evidence.MaxSize, Root: two.Root}
 	if err := evidence.VerifyConsistency(largest, largest, nil); err != nil {
 		t.Errorf("the largest log begins with itself: %v", err)
@@ -265,17 +266,18 @@ func TestVerifyConsistencyRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		older, newer evidence.Checkpoint
 		hashes       []evidence.Hash
+		says         string
 	}{
-		"two logs":               {two, foreign, nil},
-		"backwards":              {two, empty, nil},
-		"negative":               {evidence.Checkpoint{Origin: origin, Size: -1}, two, nil},
-		"over the limit":         {two, evidence.Checkpoint{Origin: origin, Size: evidence.MaxSize + 1}, nil},
-		"from empty with hashes": {empty, two, cheapLeaves(1)},
-		"too many hashes":        {two, two, cheapLeaves(64)},
-		"hashes for the same":    {two, two, cheapLeaves(1)},
+		"two logs":               {two, foreign, nil, "of two logs"},
+		"backwards":              {two, empty, nil, "from size 2 to 0"},
+		"negative":               {evidence.Checkpoint{Origin: origin, Size: -1}, two, nil, "from size -1 to 2"},
+		"over the limit":         {over, over, nil, "from size 281474976710657 to 281474976710657"},
+		"from empty with hashes": {empty, two, cheapLeaves(1), "the proof is empty"},
+		"too many hashes":        {two, two, cheapLeaves(64), "it has 64 hashes"},
+		"hashes for the same":    {two, two, cheapLeaves(1), "does not begin with"},
 	} {
-		if err := evidence.VerifyConsistency(c.older, c.newer, c.hashes); !errors.Is(err, evidence.ErrProofInvalid) {
-			t.Errorf("%s: %v", name, err)
+		if err := evidence.VerifyConsistency(c.older, c.newer, c.hashes); !errors.Is(err, evidence.ErrProofInvalid) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %q", name, err, c.says)
 		}
 	}
 }
