@@ -32,9 +32,11 @@ func TestCheckpointText(t *testing.T) {
 }
 
 func TestCheckpointSignRefuses(t *testing.T) {
-	signer, _ := testKeys(t, origin)
-	if _, err := (evidence.Checkpoint{Origin: origin, Size: evidence.MaxSize}).Sign(signer); err != nil {
-		t.Errorf("the largest size: %v", err)
+	signer, vkey := testKeys(t, origin)
+	for _, c := range []evidence.Checkpoint{{Origin: origin, Root: evidence.NewTree().Root()}, {Origin: origin, Size: evidence.MaxSize}} {
+		if back, err := evidence.OpenCheckpoint(must(c.Sign(signer))(t), vkey); err != nil || back != c {
+			t.Errorf("of size %d: %v, %v", c.Size, back, err)
+		}
 	}
 	for name, c := range map[string]evidence.Checkpoint{
 		"another origin": {Origin: "other.example/log", Size: 1},
