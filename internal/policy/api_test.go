@@ -157,6 +157,7 @@ func TestI7_FailsClosed(t *testing.T) {
 			with(entity(`Agent::"refund-bot"`, `{"owner":"ann","admin":true}`))(in)
 			with(entity(`Order::"o-1"`, `{"owner":"ann"}`))(in)
 		}), "attributes.admin"},
+		"of two absent the first":   {edit(with(entity(`Agent::"refund-bot"`, `{"owner":"ann"}`, `Team::"z"`, `Team::"y"`))), `Team::"y" is not known`},
 		"parent of another type":    {edit(with(entity(`Agent::"refund-bot"`, `{"owner":"ann"}`, `Folder::"vault"`))), "the schema lets no Agent be in a Folder"},
 		"an entity twice":           {edit(func(in *access.Input) { in.Facts.Entities = append(in.Facts.Entities, in.Facts.Entities[0]) }), "twice"},
 		"args beyond the limit":     {refund(b, `{"amount":1,"note":"`+strings.Repeat("x", MaxArgs)+`"}`), "args: want at most 65536 bytes"},
