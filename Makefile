@@ -3,8 +3,10 @@
 GO      ?= go
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VULN    := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+MUTANTS := github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0
 DATA    ?= ../shared/data/airline-agent
 FUZZ    ?= 10s
+SCOPE   ?=
 
 DURATION    ?= 10s
 REPEATS     ?= 3
@@ -12,7 +14,7 @@ ENTRIES     ?= 100000
 DATABASES   ?= sqlite,postgres
 CONNECTIONS ?= 1,16,64
 
-.PHONY: test deps vet lint vuln race tamper cover eval bench microbench fuzz docs build
+.PHONY: test deps vet lint vuln race tamper cover mutate eval bench microbench fuzz docs build
 
 ## test: everything that must hold before a change lands
 test: deps vet lint race tamper
@@ -42,6 +44,10 @@ tamper:
 ## cover: every statement of the pure packages that no test reaches
 cover:
 	./scripts/cover
+
+## mutate: every change of an operator that no test notices, in SCOPE (packages or files); about an hour for all
+mutate:
+	./scripts/mutate $(MUTANTS) $(SCOPE)
 
 ## eval: replay a recorded agent through a real server
 eval:

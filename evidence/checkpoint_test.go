@@ -32,7 +32,12 @@ func TestCheckpointText(t *testing.T) {
 }
 
 func TestCheckpointSignRefuses(t *testing.T) {
-	signer, _ := testKeys(t, origin)
+	signer, vkey := testKeys(t, origin)
+	for _, c := range []evidence.Checkpoint{{Origin: origin, Root: evidence.NewTree().Root()}, {Origin: origin, Size: evidence.MaxSize}} {
+		if back, err := evidence.OpenCheckpoint(must(c.Sign(signer))(t), vkey); err != nil || back != c {
+			t.Errorf("of size %d: %v, %v", c.Size, back, err)
+		}
+	}
 	for name, c := range map[string]evidence.Checkpoint{
 		"another origin": {Origin: "other.example/log", Size: 1},
 		"negative size":  {Origin: origin, Size: -1},
@@ -105,13 +110,15 @@ func TestOpenCheckpointKeys(t *testing.T) {
 		"its key":             {signed, []string{vkey}, nil},
 		"its key twice":       {signed, []string{vkey, vkey}, nil},
 		"one of several":      {signed, []string{otherKey, vkey}, nil},
+		"after a key twice":   {signed, []string{otherKey, otherKey, vkey}, nil},
 		"no key":              {signed, nil, evidence.ErrKey},
 		"not a key":           {signed, []string{"x"}, evidence.ErrKey},
 		"another log's key":   {signed, []string{otherKey}, evidence.ErrUnverified},
 		"a changed size":      {changed, []string{vkey}, evidence.ErrUnverified},
 		"no signature":        {unsigned, []string{vkey}, evidence.ErrCheckpoint},
 		"nothing":             {nil, []string{vkey}, evidence.ErrCheckpoint},
-		"far too much":        {make([]byte, evidence.MaxCheckpointSize+1), []string{vkey}, evidence.ErrTooLarge},
+		"as much as is read":  {make([]byte, evidence.MaxCheckpointSize), []string{vkey}, evidence.ErrCheckpoint},
+		"too much":            {make([]byte, evidence.MaxCheckpointSize+1), []string{vkey}, evidence.ErrTooLarge},
 		"a cosignature added": {append(bytes.Clone(signed), "— witness.example AAAAAAAAAAAA\n"...), []string{vkey}, nil},
 	} {
 		got, err := evidence.OpenCheckpoint(x.signed, x.keys...)
@@ -134,6 +141,9 @@ func TestKeys(t *testing.T) {
 	if _, _, err := evidence.GenerateKey(origin, iotest.ErrReader(broken)); !errors.Is(err, evidence.ErrKey) || !errors.Is(err, broken) {
 		t.Errorf("broken randomness: %v", err)
 	}
+	if _, _, err := evidence.GenerateKey(strings.Repeat("a", evidence.MaxOriginSize), rapidBytes{}); err != nil {
+		t.Errorf("the longest origin: %v", err)
+	}
 	skey, _, err := evidence.GenerateKey(strings.Repeat("é", 100), rapidBytes{})
 	if err != nil {
 		t.Fatal(err)
@@ -142,6 +152,11 @@ func TestKeys(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	secret := "PRIVATE+KEY+" + origin + "+01234567+c2VjcmV0IQ=="
+	for size, says := range map[int]string{1024: "no signer key", 1025: "too long"} {
+		if _, err := evidence.NewSigner(strings.Repeat("x", size)); !errors.Is(err, evidence.ErrKey) || !strings.Contains(err.Error(), says) {
+			t.Errorf("a signer key of %d bytes: %v", size, err)
+		}
+	}
 	for _, key := range []string{"", "x", secret, strings.Repeat("x", 2000), keyWithName(t, strings.Repeat("n", 300))} {
 		_, err := evidence.NewSigner(key)
 		if !errors.Is(err, evidence.ErrKey) || strings.Contains(fmt.Sprint(err), "c2Vj") {
@@ -245,20 +260,26 @@ func TestVerifyConsistencyRefuses(t *testing.T) {
 	empty := evidence.Checkpoint{Origin: origin, Root: evidence.NewTree().Root()}
 	two := evidence.Checkpoint{Origin: origin, Size: 2, Root: rfcRoot(cheapLeaves(2))}
 	foreign := evidence.Checkpoint{Origin: "other", Size: 2, Root: two.Root}
+	over := evidence.Checkpoint{Origin: origin, Size: evidence.MaxSize + 1, Root: two.Root}
+	largest := evidence.Checkpoint{Origin: origin, Size: evidence.MaxSize, Root: two.Root}
+	if err := evidence.VerifyConsistency(largest, largest, nil); err != nil {
+		t.Errorf("the largest log begins with itself: %v", err)
+	}
 	for name, c := range map[string]struct {
 		older, newer evidence.Checkpoint
 		hashes       []evidence.Hash
+		says         string
 	}{
-		"two logs":               {two, foreign, nil},
-		"backwards":              {two, empty, nil},
-		"negative":               {evidence.Checkpoint{Origin: origin, Size: -1}, two, nil},
-		"over the limit":         {two, evidence.Checkpoint{Origin: origin, Size: evidence.MaxSize + 1}, nil},
-		"from empty with hashes": {empty, two, cheapLeaves(1)},
-		"too many hashes":        {two, two, cheapLeaves(64)},
-		"hashes for the same":    {two, two, cheapLeaves(1)},
+		"two logs":               {two, foreign, nil, "of two logs"},
+		"backwards":              {two, empty, nil, "from size 2 to 0"},
+		"negative":               {evidence.Checkpoint{Origin: origin, Size: -1}, two, nil, "from size -1 to 2"},
+		"over the limit":         {over, over, nil, "from size 281474976710657 to 281474976710657"},
+		"from empty with hashes": {empty, two, cheapLeaves(1), "the proof is empty"},
+		"too many hashes":        {two, two, cheapLeaves(64), "it has 64 hashes"},
+		"hashes for the same":    {two, two, cheapLeaves(1), "does not begin with"},
 	} {
-		if err := evidence.VerifyConsistency(c.older, c.newer, c.hashes); !errors.Is(err, evidence.ErrProofInvalid) {
-			t.Errorf("%s: %v", name, err)
+		if err := evidence.VerifyConsistency(c.older, c.newer, c.hashes); !errors.Is(err, evidence.ErrProofInvalid) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %q", name, err, c.says)
 		}
 	}
 }

@@ -58,6 +58,13 @@ func TestBytesCannotMoveBetweenSaltAndValue(t *testing.T) {
 	}
 }
 
+func TestLargestValueIsCommittedTo(t *testing.T) {
+	value := []byte(`"` + strings.Repeat("x", evidence.MaxValueSize-2) + `"`)
+	if _, err := evidence.NewDisclosure(salt(1), value); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNewDisclosureRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		salt, value []byte
@@ -106,21 +113,29 @@ func TestEntryCommitments(t *testing.T) {
 			t.Errorf("%s: %v\n%s", data, err, diff)
 		}
 	}
-	var many strings.Builder
-	for i := range evidence.MaxCommitments + 1 {
-		fmt.Fprintf(&many, `,"s%d":"%s"`, i, c)
+	slots := func(n int) string {
+		var many strings.Builder
+		for i := range n {
+			fmt.Fprintf(&many, `,"s%0127d":"%s"`, i, c)
+		}
+		return `{"commitments":{` + many.String()[1:] + `}}`
+	}
+	if got, err := (evidence.Entry{Data: []byte(slots(evidence.MaxCommitments))}).Commitments(); err != nil || len(got) != evidence.MaxCommitments {
+		t.Errorf("as many slots as there may be, with the longest names: %d, %v", len(got), err)
 	}
 	for name, data := range map[string]string{
-		"unreadable data": `{`,
-		"no object":       `{"commitments":[]}`,
-		"null":            `{"commitments":null}`,
-		"a number":        `{"commitments":{"a":1}}`,
-		"another hash":    `{"commitments":{"a":"sha512:` + string(c[7:]) + `"}}`,
-		"too short":       `{"commitments":{"a":"` + string(c[:49]) + `"}}`,
-		"line break":      `{"commitments":{"a":"` + string(c[:20]) + `\n` + string(c[20:]) + `"}}`,
-		"an empty slot":   text(`{"commitments":{"":"C"}}`),
-		"a long slot":     `{"commitments":{"` + strings.Repeat("s", 129) + `":"` + string(c) + `"}}`,
-		"257 slots":       `{"commitments":{` + many.String()[1:] + `}}`,
+		"unreadable data":  `{`,
+		"no object":        `{"commitments":[]}`,
+		"null":             `{"commitments":null}`,
+		"a number":         `{"commitments":{"a":1}}`,
+		"another hash":     `{"commitments":{"a":"sha512:` + string(c[7:]) + `"}}`,
+		"too short":        `{"commitments":{"a":"` + string(c[:49]) + `"}}`,
+		"line break":       `{"commitments":{"a":"` + string(c[:20]) + `\n` + string(c[20:]) + `"}}`,
+		"no hash named":    `{"commitments":{"a":"` + string(c[7:]) + `"}}`,
+		"break for a byte": `{"commitments":{"a":"` + string(c[:48]) + `A\n"}}`,
+		"an empty slot":    text(`{"commitments":{"":"C"}}`),
+		"a long slot":      `{"commitments":{"` + strings.Repeat("s", 129) + `":"` + string(c) + `"}}`,
+		"257 slots":        slots(evidence.MaxCommitments + 1),
 	} {
 		if _, err := (evidence.Entry{Data: []byte(data)}).Commitments(); !errors.Is(err, evidence.ErrCommitment) {
 			t.Errorf("%s: %v", name, err)
@@ -135,6 +150,9 @@ func TestErased(t *testing.T) {
 	got, err := read(`{"index":8,"slots":["args","purpose"]}`)
 	if diff := cmp.Diff(evidence.ErasedData{Index: 8, Slots: []string{"args", "purpose"}}, got); diff != "" || err != nil {
 		t.Errorf("%v\n%s", err, diff)
+	}
+	if got, err := read(`{"index":0,"slots":["a"` + strings.Repeat(`,"a"`, evidence.MaxCommitments-1) + `]}`); err != nil || len(got.Slots) != evidence.MaxCommitments {
+		t.Errorf("as many slots as there may be: %v", err)
 	}
 	for _, bad := range []string{
 		``, `{`, `{}`, `{"index":8}`, `{"slots":["a"]}`, `{"index":8,"slots":[]}`, `{"index":8,"slots":[1]}`, `{"index":8,"slots":null}`,

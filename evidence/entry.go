@@ -55,16 +55,12 @@ func (e Entry) Marshal() ([]byte, error) {
 	if err := e.checkData(); err != nil {
 		return nil, err
 	}
-	raw := e.append(make([]byte, 0, e.sizeHint()))
+	const around = 512 // room for what usually stands around the data
+	raw := e.append(make([]byte, 0, around+len(e.Data)))
 	if len(raw) > MaxEntrySize {
 		return nil, fmt.Errorf("%w: the entry has %d bytes, the limit is %d; keep large values beside the log and commit to them", ErrTooLarge, len(raw), MaxEntrySize)
 	}
 	return raw, nil
-}
-
-func (e Entry) sizeHint() int {
-	const names = 256 // attribute names, punctuation, time, numbers
-	return names + len(e.ID) + len(e.Source) + len(e.Type) + len(e.Subject) + len(e.Task) + len(e.TaskPrev) + len(e.Data)
 }
 
 func (e Entry) append(b []byte) []byte {

@@ -52,6 +52,36 @@ func TestEntryTimeIsUTCInMicroseconds(t *testing.T) {
 	}
 }
 
+func TestEntryAtItsBounds(t *testing.T) {
+	for name, change := range map[string]func(*evidence.Entry){
+		"the first index":           func(e *evidence.Entry) { e.ID, e.TaskSeq, e.TaskPrev = "0", 1, "" },
+		"the last index":            func(e *evidence.Entry) { e.ID, e.TaskPrev = "281474976710656", "281474976710655" },
+		"the last number of a task": func(e *evidence.Entry) { e.TaskSeq = math.MaxInt32 },
+		"the first year":            func(e *evidence.Entry) { e.Time = time.Date(1, 1, 1, 0, 0, 0, 1000, time.UTC) },
+		"the last year":             func(e *evidence.Entry) { e.Time = time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC) },
+		"what is no control":        func(e *evidence.Entry) { e.Subject = " ~\u00a0" },
+	} {
+		e := fullEntry()
+		change(&e)
+		raw, err := e.Marshal()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		back, err := evidence.Parse(raw)
+		if diff := cmp.Diff(e, back); diff != "" || err != nil {
+			t.Errorf("%s: %v\n%s", name, err, diff)
+		}
+	}
+	for _, control := range []string{"\x00", "\x1f", "\x7f", "\u0080", "\u009f"} {
+		e := fullEntry()
+		e.Subject = control
+		if _, err := e.Marshal(); !errors.Is(err, evidence.ErrEntry) {
+			t.Errorf("control character %q: %v", control, err)
+		}
+	}
+}
+
 func TestMarshalRefuses(t *testing.T) {
 	deep := strings.Repeat(`{"a":`, 64) + "1" + strings.Repeat("}", 64)
 	for name, c := range map[string]struct {
@@ -71,6 +101,9 @@ func TestMarshalRefuses(t *testing.T) {
 		"invalid UTF-8":             {func(e *evidence.Entry) { e.Task = "a\xff" }, evidence.ErrEntry, "task"},
 		"no time":                   {func(e *evidence.Entry) { e.Time = time.Time{} }, evidence.ErrEntry, "time"},
 		"year 10000":                {func(e *evidence.Entry) { e.Time = e.Time.AddDate(8000, 0, 0) }, evidence.ErrEntry, "time"},
+		"year 0":                    {func(e *evidence.Entry) { e.Time = e.Time.AddDate(-2026, 0, 0) }, evidence.ErrEntry, "time"},
+		"number alone":              {func(e *evidence.Entry) { e.Task, e.TaskPrev = "", "" }, evidence.ErrEntry, "without task"},
+		"predecessor alone":         {func(e *evidence.Entry) { e.Task, e.TaskSeq = "", 0 }, evidence.ErrEntry, "without task"},
 		"number without task":       {func(e *evidence.Entry) { e.Task = "" }, evidence.ErrEntry, "without task"},
 		"task without number":       {func(e *evidence.Entry) { e.TaskSeq = 0 }, evidence.ErrEntry, "taskseq"},
 		"task number over 32 bits":  {func(e *evidence.Entry) { e.TaskSeq = math.MaxInt32 + 1 }, evidence.ErrEntry, "taskseq"},
@@ -110,6 +143,11 @@ func TestParseRefuses(t *testing.T) {
 		"another version":            {swap(`"1.0"`, `"0.3"`), evidence.ErrEntry, "specversion"},
 		"a line break at its end":    {fullEntryText + "\n", evidence.ErrEntry, "more than one line"},
 		"a carriage return":          {swap(`,"id"`, ",\r\"id\""), evidence.ErrEntry, "more than one line"},
+		"a line break before it":     {"\n" + fullEntryText, evidence.ErrEntry, "more than one line"},
+		"a carriage return before":   {"\r" + fullEntryText, evidence.ErrEntry, "more than one line"},
+		"a name beside a letter":     {swap(`"id"`, `"a{":1,"id"`), evidence.ErrEntry, "lower-case"},
+		"a name beside a digit":      {swap(`"id"`, `"a:":1,"id"`), evidence.ErrEntry, "lower-case"},
+		"a name with a backquote":    {swap(`"id"`, "\"a`\":1,\"id\""), evidence.ErrEntry, "lower-case"},
 		"data after it":              {fullEntryText + "{}", evidence.ErrEntry, "after the JSON value"},
 		"duplicate attribute":        {swap(`"id":"7"`, `"id":"7","id":"7"`), evidence.ErrEntry, `"id" appears twice`},
 		"duplicate name, escaped":    {swap(`"id":"7"`, `"id":"7","i\u0064":"8"`), evidence.ErrEntry, `"id" appears twice`},
@@ -136,6 +174,7 @@ func TestParseRefuses(t *testing.T) {
 		"31 February":                {swap(`11-23`, `02-31`), evidence.ErrEntry, "time is"},
 		"other content type":         {swap(`application/json`, `text/plain`), evidence.ErrEntry, "datacontenttype"},
 		"taskseq as string":          {swap(`"taskseq":2`, `"taskseq":"2"`), evidence.ErrEntry, "taskseq"},
+		"taskseq zero, no task":      {swap(`"task":"task-1","taskseq":2,"taskprev":"5"`, `"taskseq":0`), evidence.ErrEntry, "taskseq"},
 		"taskseq zero":               {swap(`"taskseq":2`, `"taskseq":0`), evidence.ErrEntry, "taskseq"},
 		"taskseq with exponent":      {swap(`"taskseq":2`, `"taskseq":2e0`), evidence.ErrEntry, "taskseq"},
 		"data as string":             {swap(`{"outcome":"allow","risk":20}`, `"x"`), evidence.ErrEntry, "data must be"},
@@ -153,7 +192,7 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func TestParseIgnoresWhatLaterVersionsAdd(t *testing.T) {
-	text := strings.Replace(fullEntryText, `"id"`, `"traceparent":"00-ab","severity":3,"id"`, 1)
+	text := strings.Replace(fullEntryText, `"id"`, `"traceparent":"00-ab","severity":3,"az09":0,"id"`, 1)
 	e, err := evidence.Parse([]byte(text))
 	if diff := cmp.Diff(fullEntry(), e); diff != "" || err != nil {
 		t.Errorf("(-want +got), error %v:\n%s", err, diff)

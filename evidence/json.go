@@ -228,7 +228,7 @@ func (n *nameSet) has(names [][]byte, name []byte) bool {
 		return false
 	}
 	if n.long == nil {
-		n.long = make(map[string]struct{}, 4*short)
+		n.long = make(map[string]struct{})
 		for _, other := range own {
 			n.long[string(other)] = struct{}{}
 		}
@@ -375,8 +375,7 @@ func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // decimal reads a number as logs write it: no sign, no leading zeros, at most limit.
 func decimal[T []byte | string](text T, limit int64) (n int64, ok bool) {
-	const digits = 19 // of the largest int64
-	if len(text) == 0 || len(text) > digits || text[0] == '0' && len(text) > 1 {
+	if len(text) == 0 || text[0] == '0' && len(text) > 1 {
 		return 0, false
 	}
 	n, err := strconv.ParseInt(string(text), 10, 64)

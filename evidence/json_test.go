@@ -30,6 +30,8 @@ func TestStrictJSON(t *testing.T) {
 		{`{"a":{"b":1},"b":{"b":1}}`, ""},
 		{strings.Repeat("[", 64) + strings.Repeat("]", 64), ""},
 		{many(40, `"last":0`), ""},
+		{"[" + strings.Repeat("[],", 70) + "{}]", ""}, // beside each other, not inside
+		{`[0,-0,10,9.09e0,1E-9]`, ""},
 
 		{``, "value is expected"},
 		{`{"a":}`, "value is expected"},
@@ -45,6 +47,9 @@ func TestStrictJSON(t *testing.T) {
 		{`{"x":[{"a":1,"b":{"c":1,"c":2}}]}`, `"c" appears twice`},
 		{many(40, `"n3":0`), `"n3" appears twice`},
 		{many(40, `"n39":0`), `"n39" appears twice`},
+		{many(15, `"n14":0`), `"n14" appears twice`},
+		{many(16, `"n15":0`), `"n15" appears twice`},
+		{many(17, `"n16":0`), `"n16" appears twice`},
 		{strings.Repeat("[", 65) + strings.Repeat("]", 65), "nested more than 64"},
 		{`[1 2]`, "a comma or"},
 		{`[1,]`, "value is expected"},
@@ -57,6 +62,11 @@ func TestStrictJSON(t *testing.T) {
 		{`"\x"`, "unknown escape"},
 		{`"\`, "unknown escape"},
 		{`"\u12g4"`, "four hexadecimal digits"},
+		{`"\u12G4"`, "four hexadecimal digits"},
+		{`"\u12:4"`, "four hexadecimal digits"},
+		{`"\u12/4"`, "four hexadecimal digits"},
+		{`"\u12@4"`, "four hexadecimal digits"},
+		{"\"\\u12`4\"", "four hexadecimal digits"},
 		{`"\ud800"`, "surrogate"},
 		{`"\ud800\u0041"`, "surrogate"},
 		{`"\ud800\u00"`, "four hexadecimal digits"},
@@ -73,6 +83,39 @@ func TestStrictJSON(t *testing.T) {
 		}
 		if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%.60q: error %v does not say %q", c.text, err, c.want)
+		}
+	}
+}
+
+func TestTextIsDecoded(t *testing.T) {
+	for text, want := range map[string]string{
+		`"\u0041\u007A\u00aF\u00Fa\u09f0\u1eE9"`: "Az¯úৰứ", `"a\ud83D\uDe00b"`: "a😀b", `"\uD800\uDC00\udbff\udfff"`: "\U00010000\U0010ffff",
+		`"a\"b\\c\/d\b\f\n\r\te"`: "a\"b\\c/d\b\f\n\r\te", `""`: "",
+	} {
+		if got, err := stringValue([]byte(text)); err != nil || got != want {
+			t.Errorf("%s is %q, %v, want %q", text, got, err, want)
+		}
+	}
+}
+
+func TestStrictJSONSaysWhere(t *testing.T) {
+	for text, offset := range map[string]int{
+		``: 0, `[1 2]`: 3, `{"a":tru}`: 5, `["\x"]`: 3, `"\`: 2, "[\"a\n\"]": 3, `"\u12g4"`: 5, `"\u123`: 6, `"\ud800x"`: 7, `"\ud800\u0041"`: 13, `{}x`: 2, `1.x`: 2, `[1e+]`: 4, "[ \t\r\n ?]": 6,
+	} {
+		var at *syntaxError
+		if err := checkJSON([]byte(text)); !errors.As(err, &at) || at.offset != offset {
+			t.Errorf("%q: %v, want byte %d", text, err, offset)
+		}
+	}
+}
+
+func TestDecimal(t *testing.T) {
+	for text, want := range map[string]int64{
+		"0": 0, "9": 9, "10": 10, "1000": 1000, "1001": -1, "00": -1, "01": -1, "": -1, "+1": -1, "-1": -1, "1a": -1, "a": -1, "/": -1, ":": -1,
+		"9223372036854775808": -1, "10000000000000000000": -1,
+	} {
+		if n, ok := decimal(text, 1000); ok != (want >= 0) || ok && n != want {
+			t.Errorf("%q is %d, %t, want %d", text, n, ok, want)
 		}
 	}
 }

@@ -64,11 +64,19 @@ func TestParseProofRefuses(t *testing.T) {
 		"hash, carriage return":    {head + "index 0\n" + hash + "\r\n\nx\n", evidence.ErrProofText},
 		"64 hashes":                {head + "index 0\n" + strings.Repeat(hash+"\n", 64) + "\nx\n", evidence.ErrProofText},
 		"checkpoint far too large": {head + "index 0\n\n" + strings.Repeat("x", evidence.MaxCheckpointSize+1), evidence.ErrProofText},
-		"far too large":            {head + strings.Repeat("x", 1<<20), evidence.ErrTooLarge},
+		"as large as is read":      {head + strings.Repeat("x", 222_312-len(head)), evidence.ErrProofText}, // all parts at their largest, and 1 KiB
+		"too large":                {head + strings.Repeat("x", 222_313-len(head)), evidence.ErrTooLarge},
 	} {
 		if p, err := evidence.ParseProof([]byte(c.text)); !errors.Is(err, c.is) || !cmp.Equal(p, evidence.Proof{}) {
 			t.Errorf("%s: %v, want %v", name, err, c.is)
 		}
+	}
+}
+
+func TestParseProofSaysWhichIndexesThereAre(t *testing.T) {
+	_, err := evidence.ParseProof([]byte("c2sp.org/tlog-proof@v1\nindex 281474976710656\n\nx\n"))
+	if want := `index "281474976710656" is not a number from 0 to 281474976710655`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v does not say %q", err, want)
 	}
 }
 

@@ -3,6 +3,7 @@ package evidence_test
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,6 +79,14 @@ func TestBundleText(t *testing.T) {
 	want := "\x00\x02ab" + "\x00\x00" + "\x01\x02" + strings.Repeat("x", 258)
 	if string(bundle) != want {
 		t.Errorf("bundle is %q", bundle)
+	}
+}
+
+func TestLargestBundleCanBeRead(t *testing.T) {
+	entries := slices.Repeat([][]byte{make([]byte, 65535)}, 256)
+	back, err := evidence.DecodeBundle(must(evidence.EncodeBundle(entries))(t))
+	if err != nil || !slices.EqualFunc(entries, back, bytes.Equal) {
+		t.Error(err)
 	}
 }
 

@@ -3,6 +3,7 @@ package evidence_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -125,19 +126,33 @@ func TestLoadTreeRefuses(t *testing.T) {
 		tiles  evidence.TileReader
 		leaves func(from, to int64) ([]evidence.Hash, error)
 		is     error
+		says   string
 	}{
-		"negative size":   {-1, store, nil, evidence.ErrRange},
-		"size over limit": {evidence.MaxSize + 1, store, nil, evidence.ErrRange},
-		"leaves fail":     {5, store, func(_, _ int64) ([]evidence.Hash, error) { return nil, broken }, broken},
-		"leaves short":    {5, store, func(_, _ int64) ([]evidence.Hash, error) { return cheapLeaves(4), nil }, evidence.ErrRange},
-		"tile missing":    {512, newTileStore(), nil, errNoTile},
-		"tile short":      {512, shortTiles{}, nil, evidence.ErrTile},
+		"negative size":   {-1, store, nil, evidence.ErrRange, "size -1"},
+		"size over limit": {evidence.MaxSize + 1, store, nil, evidence.ErrRange, "0 to 281474976710656"},
+		"leaves fail":     {261, store, func(_, _ int64) ([]evidence.Hash, error) { return nil, broken }, broken, "leaf hashes 256 to 260"},
+		"leaves short": {261, store, func(_, _ int64) ([]evidence.Hash, error) { return cheapLeaves(4), nil }, evidence.ErrRange,
+			"4 leaf hashes from index 256 on, 5 are needed"},
+		"tile missing": {512, newTileStore(), nil, errNoTile, "tile/0/000"},
+		"tile short":   {512, shortTiles{}, nil, evidence.ErrTile, "8191 bytes, not 8192"},
 	} {
-		if _, err := evidence.LoadTree(c.size, c.tiles, c.leaves); !errors.Is(err, c.is) {
-			t.Errorf("%s: %v, want %v", name, err, c.is)
+		if _, err := evidence.LoadTree(c.size, c.tiles, c.leaves); !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %v that says %q", name, err, c.is, c.says)
 		}
 	}
 }
+
+// A tree of the largest size is one hash at its highest level; no leaf is asked for.
+func TestLoadTreeOfTheLargestSize(t *testing.T) {
+	tree, err := evidence.LoadTree(evidence.MaxSize, fullTiles{}, nil)
+	if err != nil || tree.Size() != evidence.MaxSize {
+		t.Errorf("%v, %v", tree, err)
+	}
+}
+
+type fullTiles struct{}
+
+func (fullTiles) ReadTile(int, int64) ([]byte, error) { return make([]byte, 8192), nil }
 
 type shortTiles struct{}
 

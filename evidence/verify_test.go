@@ -172,6 +172,28 @@ func TestProblems(t *testing.T) {
 	}
 }
 
+// What a problem says in numbers is what the log says.
+func TestProblemsSayWhatIsWrong(t *testing.T) {
+	l := honestLog(t)
+	e := l.next("writ.test", "t2", "")
+	e.TaskSeq++
+	l.put(e)
+	head := l.head()
+	head.Size -= 3
+	v := evidence.NewVerifier(origin)
+	for _, raw := range l.raws {
+		v.Add(raw)
+	}
+	want := []string{`it is number 5 of task "t2", number 4 is due`, "3 entries after the head of size 6 are not covered by it; read a newer head"}
+	var got []string
+	for _, p := range v.Finish(head).Problems {
+		got = append(got, p.Detail)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 func codes(r evidence.Report) string {
 	var b []string
 	for _, p := range r.Problems {

@@ -54,6 +54,9 @@ func TestParseRef(t *testing.T) {
 	if _, err := ParseRef(strings.Repeat("y", 5000)); err == nil || len(err.Error()) > 200 {
 		t.Errorf("an error repeats all of a long text: %v", err)
 	}
+	if whole := strings.Repeat("y", 80); clip(whole) != whole || clip(whole+"y") != whole+"…" {
+		t.Error("a text of 80 bytes is repeated whole, a longer one is cut there")
+	}
 }
 
 func TestRefIsTextInJSON(t *testing.T) {

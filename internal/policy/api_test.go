@@ -153,6 +153,11 @@ func TestI7_FailsClosed(t *testing.T) {
 		"attribute of another type": {edit(with(entity(`Order::"o-1"`, `{"owner":"ann","status":5,"customer":"c-1","total":70}`))), `Order::"o-1": attributes.status: want String, got a number`},
 		"attribute missing":         {edit(with(entity(`Order::"o-1"`, `{"owner":"ann"}`))), `attributes.customer: want Customer, got nothing`},
 		"attribute undeclared":      {edit(with(entity(`Agent::"refund-bot"`, `{"owner":"ann","admin":true}`))), "attributes.admin"},
+		"of two faults the first": {edit(func(in *access.Input) {
+			with(entity(`Agent::"refund-bot"`, `{"owner":"ann","admin":true}`))(in)
+			with(entity(`Order::"o-1"`, `{"owner":"ann"}`))(in)
+		}), "attributes.admin"},
+		"of two absent the first":   {edit(with(entity(`Agent::"refund-bot"`, `{"owner":"ann"}`, `Team::"z"`, `Team::"y"`))), `Team::"y" is not known`},
 		"parent of another type":    {edit(with(entity(`Agent::"refund-bot"`, `{"owner":"ann"}`, `Folder::"vault"`))), "the schema lets no Agent be in a Folder"},
 		"an entity twice":           {edit(func(in *access.Input) { in.Facts.Entities = append(in.Facts.Entities, in.Facts.Entities[0]) }), "twice"},
 		"args beyond the limit":     {refund(b, `{"amount":1,"note":"`+strings.Repeat("x", MaxArgs)+`"}`), "args: want at most 65536 bytes"},
@@ -227,6 +232,14 @@ func TestContextWithoutAPrincipal(t *testing.T) {
 	wantDecided(t, b, refund(b, `{"amount":1}`), "allow large-refunds small-refunds")
 	forBob := func(in *access.Input) { in.Request.Principal = access.MustRef(`Human::"bob"`) }
 	wantDecided(t, b, refund(b, `{"amount":1}`, forBob), "deny forbidden for-someone")
+}
+
+// The risk is in the context of those actions alone whose schema declares it, whoever reads it.
+func TestContextWithoutADeclaredRisk(t *testing.T) {
+	b := shopWith(t, forbid("scored", `principal, action, resource`, "context has risk"))
+	wantDecided(t, b, ask(b, "edit", `File::"a"`, ""), "allow bots-edit")
+	wantDecided(t, b, refund(b, `{"amount":1}`), "deny forbidden scored")
+	wantDecided(t, b, ask(b, "book", `Order::"o-1"`, booking("HAT1", "HAT2", 100)), "deny forbidden scored")
 }
 
 func TestUntilEndsWithItsDay(t *testing.T) {
@@ -308,6 +321,41 @@ func TestDecidedNamesEverything(t *testing.T) {
 	}
 }
 
+// Of all matching permits each bound is the least, and of equal ones the first by id is named (I4).
+func TestI4_TightestBoundsOfAllPermits(t *testing.T) {
+	permit := func(id, ttl, until, uses string) string {
+		if uses != "" {
+			uses = fmt.Sprintf("@max_uses(%q) ", uses)
+		}
+		return fmt.Sprintf("@id(%q) @owner(\"Human::\\\"ann\\\"\") @max_ttl(%q) @until(%q) %spermit(principal, action, resource);\n", id, ttl, until, uses)
+	}
+	day := func(month time.Month) time.Time { return time.Date(2026, month, 2, 0, 0, 0, 0, time.UTC) }
+	for name, c := range map[string]struct {
+		policies string
+		want     access.Bounds
+	}{
+		"uses that are not counted": {permit("a", "60s", "2026-08-01", ""), access.Bounds{MaxTTL: 60, MaxTTLPolicy: "a", Until: day(8), UntilPolicy: "a"}},
+		"equal ones": {permit("a", "60s", "2026-08-01", "2") + permit("b", "60s", "2026-08-01", "2"),
+			access.Bounds{MaxTTL: 60, MaxTTLPolicy: "a", Until: day(8), UntilPolicy: "a", MaxUses: 2, MaxUsesPolicy: "a"}},
+		"the later is tighter": {permit("a", "60s", "2026-08-01", "3") + permit("b", "30s", "2026-07-01", "2"),
+			access.Bounds{MaxTTL: 30, MaxTTLPolicy: "b", Until: day(7), UntilPolicy: "b", MaxUses: 2, MaxUsesPolicy: "b"}},
+		"the earlier is tighter": {permit("a", "30s", "2026-07-01", "2") + permit("b", "60s", "2026-08-01", "3"),
+			access.Bounds{MaxTTL: 30, MaxTTLPolicy: "a", Until: day(7), UntilPolicy: "a", MaxUses: 2, MaxUsesPolicy: "a"}},
+		"the later does not count": {permit("a", "60s", "2026-08-01", "3") + permit("b", "60s", "2026-08-01", ""),
+			access.Bounds{MaxTTL: 60, MaxTTLPolicy: "a", Until: day(8), UntilPolicy: "a", MaxUses: 3, MaxUsesPolicy: "a"}},
+		"only the later counts": {permit("a", "60s", "2026-08-01", "") + permit("b", "60s", "2026-08-01", "3"),
+			access.Bounds{MaxTTL: 60, MaxTTLPolicy: "a", Until: day(8), UntilPolicy: "a", MaxUses: 3, MaxUsesPolicy: "b"}},
+	} {
+		schema := "entity Agent; entity Thing; entity Human; @uses(\"counted\") action look appliesTo { principal: Agent, resource: Thing, context: {} };"
+		b := mustLoad(t, Source{schemaFile: []byte(schema), "access/a.cedar": []byte(c.policies)}, AnyCatalog())
+		in := lookAt(b, ``)
+		in.Facts.Entities = []access.Entity{entity(`Agent::"a"`, ``), entity(`Thing::"x"`, ``)}
+		if diff := cmp.Diff(c.want, b.Decide(in).Bounds); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 func TestPoliciesForDisplay(t *testing.T) {
 	b := shop(t)
 	all := b.Policies()
@@ -363,6 +411,12 @@ func TestCounters(t *testing.T) {
 		if got := b.Counters(&in.Request); len(got) > 0 {
 			t.Errorf("counts %v", got)
 		}
+	}
+	schema := `entity Agent; entity Human; entity Thing; action look appliesTo { principal: Agent, resource: Thing, context: { args: { n: Long } } };`
+	derive := "counters: {looks: {action: look, window: 1h}, spent: {action: look, window: 1h, sum: args.n}}"
+	both := mustLoad(t, Source{schemaFile: []byte(schema), deriveFile: []byte(derive), "access/a.cedar": []byte(permitAll)}, AnyCatalog())
+	if got := both.Counters(&lookAt(both, `{"n":7}`).Request); len(got) != 2 || got[0].Amount != 1 || got[1].Amount != 7 {
+		t.Errorf("one look for 7 counts %+v", got)
 	}
 	windows := []CounterWindow{{Name: "refunds_per_hour", Window: time.Hour, Bucket: time.Minute}}
 	if diff := cmp.Diff(windows, b.CounterWindows(access.MustRef(`Action::"refund"`))); diff != "" {
@@ -512,18 +566,75 @@ func TestLongProblemIsCut(t *testing.T) {
 	if got := b.Decide(in).Problem; len(got) > 1010 || !strings.HasPrefix(got, `Human::"üü`) || !strings.HasSuffix(got, "ü…") {
 		t.Errorf("the problem is %d bytes: %s", len(got), got)
 	}
+	if whole := strings.Repeat("x", 1000); clipProblem(whole) != whole || clipProblem(whole+"x") != whole+"…" {
+		t.Error("a problem of 1000 bytes is told whole, a longer one is cut there")
+	}
 }
 
 func TestNeedsStopsAtTheLimit(t *testing.T) {
 	b := shop(t)
 	have := map[access.Ref]*access.Entity{}
-	in := refund(b, `{"amount":1}`)
-	for i := range MaxEntities + 1 {
+	in := refund(b, `{"amount":1}`)  // wants its subject and its resource first
+	for i := range MaxEntities + 3 { // one entity beyond the limit is enough to refuse by
+		if got := b.Needs(&in.Request, have); len(got) != max(min(MaxEntities+1-i, 2), 0) {
+			t.Errorf("with %d loaded it needs %v", i, got)
+		}
 		have[access.Ref{Type: "Team", ID: itoa(i)}] = nil
 	}
-	if got := b.Needs(&in.Request, have); len(got) != 0 {
-		t.Errorf("needs %v beyond the limit", got)
+}
+
+// A decision may depend on exactly as many entities as the limit says, and is then sure to see all of them.
+func TestAsManyEntitiesAsThereMayBe(t *testing.T) {
+	b := shop(t)
+	fill := func(n int) func(*access.Input) {
+		return func(in *access.Input) {
+			for i := len(in.Facts.Entities); i < n; i++ {
+				in.Facts.Entities = append(in.Facts.Entities, entity(fmt.Sprintf(`Team::"x%d"`, i), ``))
+			}
+		}
 	}
+	wantDecided(t, b, refund(b, `{"amount":1}`, fill(MaxEntities)), "allow large-refunds small-refunds")
+	wantProblem(t, b, refund(b, `{"amount":1}`, fill(MaxEntities+1)), "more than 256 entities")
+	// An agent that asks for itself stands below 256 teams, and the highest of them was not loaded.
+	schema := "entity Team in [Team]; entity Human; entity Agent in [Team]; action look appliesTo { principal: Agent, resource: Agent, context: {} };"
+	b = mustLoad(t, Source{schemaFile: []byte(schema), "access/a.cedar": []byte(permitAll)}, AnyCatalog())
+	in := lookAt(b, ``)
+	in.Request.Resource = in.Request.Subject
+	in.Facts.Entities = []access.Entity{entity(`Agent::"a"`, ``, `Team::"1"`)}
+	for i := 1; i < MaxEntities; i++ {
+		in.Facts.Entities = append(in.Facts.Entities, entity(fmt.Sprintf("Team::%q", itoa(i)), ``, fmt.Sprintf("Team::%q", itoa(i+1))))
+	}
+	wantProblem(t, b, in, "more than 256 entities")
+	last := &in.Facts.Entities[MaxEntities-1]
+	last.Parents = nil
+	wantDecided(t, b, in, "allow all")
+}
+
+// What is as large as it may be is read; one byte more is not.
+func TestValuesAsLargeAsTheyMayBe(t *testing.T) {
+	b := shop(t)
+	fit := func(before string, size int, after string) string {
+		return before + strings.Repeat("x", size-len(before)-len(after)) + after
+	}
+	const allowed = "allow large-refunds small-refunds"
+	wantDecided(t, b, refund(b, fit(`{"amount":1,"note":"`, MaxArgs, `"}`)), allowed)
+	wantProblem(t, b, refund(b, fit(`{"amount":1,"note":"`, MaxArgs+1, `"}`)), "at most 65536 bytes, got 65537")
+	order := func(size int) func(*access.Input) {
+		return with(entity(`Order::"o-1"`, fit(`{"owner":"ann","customer":"c-1","total":70,"status":"`, size, `"}`)))
+	}
+	wantDecided(t, b, refund(b, `{"amount":1}`, order(MaxAttributes)), allowed)
+	wantProblem(t, b, refund(b, `{"amount":1}`, order(MaxAttributes+1)), "at most 262144 bytes, got 262145")
+	to := func(size int) string { return `{"amount":1,"to":"` + strings.Repeat("c", size) + `"}` }
+	wantDecided(t, b, refund(b, to(access.MaxIDLength)), "deny forbidden not-to-strangers")
+	wantProblem(t, b, refund(b, to(access.MaxIDLength+1)), "args.to: want the id of a Customer")
+	if whole := strings.Repeat("k", 80); clip(whole) != whole || clip(whole+"k") != whole+"…" {
+		t.Error("a name of 80 bytes is told whole, a longer one is cut there")
+	}
+	bags := func(n int) string {
+		return strings.TrimSuffix(booking("HAT1", "HAT2", 100), "}") + `,"bags":[` + strings.TrimSuffix(strings.Repeat("1,", n), ",") + "]}"
+	}
+	wantDecided(t, b, ask(b, "book", `Order::"o-1"`, bags(MaxItems)), "allow book")
+	wantProblem(t, b, ask(b, "book", `Order::"o-1"`, bags(MaxItems+1)), "args.bags: want at most 1000 items")
 }
 
 // Of a record that Writ fills, a schema may declare the part that policies need.

@@ -90,11 +90,11 @@ func (w *walker) walk(at tree, s *shape, steps []step, hops []hop) {
 			}
 			return
 		}
-		if s.kind != kindRecord || s.field(next.name) < 0 || len(at.fields) != len(s.fields) {
+		j := s.field(next.name)
+		if j < 0 || len(at.fields) != len(s.fields) {
 			w.fail("there is no %s", next.name)
 			return
 		}
-		j := s.field(next.name)
 		if at.fields[j].value == nil {
 			w.absent(next.name, steps[i+1:])
 			return

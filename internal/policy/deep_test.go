@@ -135,6 +135,8 @@ func TestDerivedValues(t *testing.T) {
 		{"Long", `{sum: "resource.parts[].n"}`, `{}`, `2`},
 		{"Long", `{min: "resource.parts[].n"}`, `{}`, `-1`},
 		{"Long", `{max: "resource.parts[].n"}`, `{}`, `3`},
+		{"Long", `{min: "args.ids[] -> Thing('{}').size"}`, `{"ids":["x","a/b","y"]}`, `1`},
+		{"Long", `{max: "args.ids[] -> Thing('{}').size"}`, `{"ids":["x","y","a/b"]}`, `9`},
 		{"Long", `{max: "args.ids[] -> Thing('{}').size"}`, `{}`, `max: the path yields nothing, and the rule has no else`},
 		{"Long", `{max: "args.ids[] -> Thing('{}').size", else: 5}`, `{"ids":[]}`, `5`},
 		{"Long", `{get: "args.ids[] -> Thing('{}').size"}`, `{"ids":["x","x"]}`, `get: the path yields 2 values, not one`},
@@ -155,6 +157,9 @@ func TestDerivedValues(t *testing.T) {
 		{"Long", `{get: "resource.next -> Thing('{}').owner -> Human('{}').score"}`, `{}`, `7`},
 		{"decimal", `{get: "resource.next -> Thing('{}').cost"}`, `{}`, `"1.5"`},
 		{"Bool", `{get: "resource.next -> Thing('{}').on"}`, `{}`, `true`},
+		{"Bool", `{get: "args.key -> Thing('{}').on", missing: true}`, `{"key":"off"}`, `false`},
+		{"Bool", `{get: "args.key -> Thing('{}').on", missing: true}`, `{"key":"odd"}`, `Thing::"odd": attributes.on: want Bool, got a string`},
+		{"Bool", `{get: "args.key -> Thing('{}').on", missing: true}`, `{"key":"one"}`, `Thing::"one": attributes.on: want Bool, got a number`},
 		{"Long", `{get: "args.key -> Thing('{args.key}').size"}`, `{"key":"y"}`, `9`},
 		{"Long", `{get: "resource.size -> Thing('{resource.id}').size"}`, `{}`, `4`},
 		{"Long", `{get: "args.key -> Human('{principal.id}').score", missing: 1}`, `{"key":""}`, `1`},
@@ -166,7 +171,10 @@ func TestDerivedValues(t *testing.T) {
 		{"Long", `{get: "args.key -> Thing('{ghost}').size"}`, `{}`, `load: the value at hand has no key ghost`},
 		{"Long", `{get: "args.key -> Thing('{args.n}').size"}`, `{"key":""}`, `n is absent, so no id can be made of it`},
 		{"Long", `{get: "args.key -> Thing('{}').size"}`, `{"key":"` + strings.Repeat("x", access.MaxIDLength+1) + `"}`, `an id has more than 2048 bytes`},
+		{"Long", `{get: "args.key -> Thing('{}').size", missing: 3}`, `{"key":"` + strings.Repeat("x", access.MaxIDLength) + `"}`, `3`},
 		{"Long", `{get: "args.key -> Thing('{}').size"}`, `{"key":"a/b"}`, `1`},
+		{"Long", `{get: "args.key -> Thing('a/{}').size"}`, `{"key":"b"}`, `1`},
+		{"Long", `{get: "args.key -> Thing('a/{}').size", missing: 2}`, `{"key":"a/b"}`, `2`},
 		{"Long", `{get: "args.key -> Thing('{}/{args.n}').size"}`, `{"key":"a/b","n":1}`, `holds the text that separates it`},
 		{"Long", `{get: args.n}`, `{}`, `n is absent, and the rule has no missing`},
 		{"Long", `{sum: args.n, missing: 3}`, `{}`, `3`},
@@ -189,6 +197,9 @@ func TestDerivedValues(t *testing.T) {
 			}
 			b := mustLoad(t, src, AnyCatalog())
 			in := lookAt(b, test.args)
+			for id, on := range map[string]string{"off": "false", "odd": `"false"`, "one": "1"} {
+				with(entity(`Thing::"`+id+`"`, `{"owner":"h1","kind":"a","size":1,"at":{"who":"h1"},"on":`+on+`}`))(in)
+			}
 			in.Request.Principal = access.MustRef(`Human::"h1"`)
 			got := b.Decide(in)
 			if text := string(got.Derived); text != `{"d":`+test.want+`}` && (got.Problem == "" || !strings.Contains(got.Problem, test.want)) {
@@ -199,6 +210,21 @@ func TestDerivedValues(t *testing.T) {
 				t.Errorf("with what Needs asked for the decision is another:\n%s", diff)
 			}
 		})
+	}
+}
+
+// A rule that lacks an entity does not keep the others from asking for theirs.
+func TestNeedsAsksForAllRulesAtOnce(t *testing.T) {
+	b := deep(t, "d: Long, e: Long", `d: {get: "args.key -> Thing('{}').size"}, e: {get: "resource.next -> Thing('{}').size"}`, "")
+	in := lookAt(b, `{"key":"a/b"}`)
+	have := map[access.Ref]*access.Entity{}
+	for i, e := range in.Facts.Entities {
+		if e.ID == in.Request.Subject || e.ID == in.Request.Resource {
+			have[e.ID] = &in.Facts.Entities[i]
+		}
+	}
+	if got, want := fmt.Sprint(b.Needs(&in.Request, have)), `[Thing::"a/b" Thing::"y"]`; got != want {
+		t.Errorf("needs %s, want %s", got, want)
 	}
 }
 
@@ -226,6 +252,11 @@ func TestDerivedThroughAnEntityThatDoesNotFit(t *testing.T) {
 	in := lookAt(b, `{}`)
 	with(entity(`Thing::"y"`, `{"size":"large"}`))(in)
 	wantProblem(t, b, in, `Thing::"y": attributes.size: want Long, got a string`)
+	b = deep(t, "d: Long", `d: {get: "args.key -> Thing('{resource.kind}').size", missing: 1}`, "")
+	in = lookAt(b, `{"key":"k"}`)
+	with(entity(`Thing::"x"`, `{"size":"large"}`))(in)
+	load(b, in) // Needs derives from it, too
+	wantProblem(t, b, in, `Thing::"x": attributes.size: want Long, got a string`)
 }
 
 // A counter that cannot be counted denies: else the request would be left out of its own limit.

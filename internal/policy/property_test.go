@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/cedar-policy/cedar-go/types"
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
@@ -143,6 +144,38 @@ func TestIndexDecidesAsAllPoliciesWould(t *testing.T) {
 	for _, outcome := range []string{"allow", "denyforbidden", "denynot_permitted", "denypolicy_error", "needs_approvalapproval_required"} {
 		if outcomes[outcome] == 0 {
 			t.Errorf("no input was decided %s: %v", outcome, outcomes)
+		}
+	}
+}
+
+// A policy stands where a request that it is not about seldom looks: under an entity, else under the type that fewer share.
+func TestIndexLeavesOutWhatIsAboutSomethingElse(t *testing.T) {
+	policies := ""
+	for i, scope := range []string{
+		0: `principal is Agent, action, resource == File::"f"`, 1: `principal is Human, action, resource == File::"f"`,
+		2: `principal == Agent::"a", action, resource is File`, 3: `principal == Agent::"a", action, resource is Folder`,
+		4: `principal is Human, action, resource is Folder`, 5: `principal is Agent, action, resource is File`,
+		6: `principal, action, resource is Folder`, 7: `principal, action, resource is Folder`,
+		8: `principal is Agent, action, resource`, 9: `principal is Agent, action, resource`, 10: `principal is Human, action, resource`,
+		11: `principal is Human, action == Action::"read", resource`, 12: `principal is Human, action == Action::"read", resource is File`,
+	} {
+		policies += forbid(fmt.Sprintf("p%02d", i), scope, "true")
+	}
+	b := mustLoad(t, Source{schemaFile: []byte(propertySchema), "access/a.cedar": []byte(policies)}, AnyCatalog())
+	for _, c := range []struct{ principal, action, resource, want string }{
+		{`Agent::"b"`, "look", `File::"g"`, "p05 p08 p09"},
+		{`Agent::"b"`, "read", `File::"g"`, "p05 p08 p09 p12"},
+		{`Agent::"b"`, "look", `Folder::"d"`, "p06 p07 p08 p09"},
+		{`Human::"h"`, "look", `File::"g"`, "p04 p05 p10"},
+		{`Agent::"a"`, "look", `File::"f"`, "p00 p01 p02 p03 p05 p08 p09"},
+	} {
+		uid := func(text string) []types.EntityUID { return []types.EntityUID{uidOf(access.MustRef(text))} }
+		var got []string
+		for _, p := range b.schema.actions[access.Ref{Type: "Action", ID: c.action}].candidates(uid(c.principal), uid(c.resource)) {
+			got = append(got, p.id)
+		}
+		if text := strings.Join(got, " "); text != c.want {
+			t.Errorf("for %s to %s %s the candidates are %s, want %s", c.principal, c.action, c.resource, text, c.want)
 		}
 	}
 }

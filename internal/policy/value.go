@@ -201,7 +201,7 @@ func scalar(s *shape, token jsontext.Token) (types.Value, error) {
 		return types.Boolean(kind == 't'), nil
 	case s.kind == kindLong && kind == '0':
 		return long(token)
-	case s.kind != kindBool && s.kind != kindLong && kind == '"':
+	case kind == '"':
 		return text(s, token.String())
 	default:
 		return nil, unfit(s, token)
