@@ -93,7 +93,7 @@ func seal(drafts []event.Draft) ([]sealed, error) {
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("append %s: %w", s.typ, err)
+			return nil, unavailable(fmt.Errorf("append %s: %w", s.typ, err))
 		}
 	}
 	return out, nil

@@ -70,7 +70,7 @@ func (s *Store) update(ctx context.Context, decide func(*View) (event.Change, er
 	}
 	drafts, err := seal(change.Drafts)
 	if err != nil {
-		return event.Receipt{}, unavailable(err)
+		return event.Receipt{}, err
 	}
 	return s.enqueue(&operation{ctx: ctx, decide: decide, change: change, drafts: drafts, reads: view.seen, since: since, urgent: urgent, done: make(chan result, 1)})
 }
@@ -367,13 +367,14 @@ func (tx *transaction) record(op *operation) (result, error) {
 	}
 	if stale {
 		op.again = true
-		if change, err = tx.decide(op); err != nil && tx.on.broken {
-			return result{}, err
-		} else if err != nil {
-			return result{err: err}, nil
+		if change, err = tx.decide(op); err == nil {
+			drafts, err = seal(change.Drafts)
 		}
-		if drafts, err = seal(change.Drafts); err != nil {
-			return result{err: unavailable(err)}, nil
+		if err != nil && tx.on.broken {
+			return result{}, err
+		}
+		if err != nil {
+			return result{err: err}, nil //nolint:nilerr // it is the caller's, not the transaction's
 		}
 	}
 	receipt, err := tx.apply(change, drafts)

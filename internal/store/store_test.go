@@ -145,7 +145,7 @@ func (f *fixture) beside(text string, args ...any) error {
 		if err != nil {
 			return err
 		}
-		defer conn.Close(context.Background())
+		defer func() { _ = conn.Close(context.Background()) }() // nothing is lost with it
 		_, err = conn.Exec(context.Background(), text, args...)
 		return err
 	}
