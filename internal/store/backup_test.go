@@ -350,7 +350,9 @@ func aBrokenRestoreIsNotServedAndCanBeRepeated(t *testing.T, open opener) {
 			}
 			break
 		}
-		f.refusesToServe(into)
+		if f.refusesToServe(into); t.Failed() || !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
 	}
 	if diff := cmp.Diff(want, everything(t, into)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
