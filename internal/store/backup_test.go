@@ -343,6 +343,7 @@ func aBrokenRestoreIsNotServedAndCanBeRepeated(t *testing.T, open opener) {
 				stop()
 			}
 		})
+		broken := ctx.Err() != nil
 		stop()
 		if err == nil {
 			if steps == 1 {
@@ -350,7 +351,9 @@ func aBrokenRestoreIsNotServedAndCanBeRepeated(t *testing.T, open opener) {
 			}
 			break
 		}
-		f.refusesToServe(into)
+		if f.refusesToServe(into); t.Failed() || !broken {
+			t.Fatal(err)
+		}
 	}
 	if diff := cmp.Diff(want, everything(t, into)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

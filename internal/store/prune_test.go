@@ -110,6 +110,16 @@ func prunedEntriesStayProven(t *testing.T, open opener) {
 	if got := f.number(`SELECT COUNT(*) FROM entries`); got != f.Size()-done.Entries {
 		t.Errorf("%d entries are left of %d, %d were pruned", got, f.Size(), done.Entries)
 	}
+	for _, rests := range []string{ // what a row without a sealed task rests on is there
+		`SELECT COUNT(*) FROM answers WHERE NOT EXISTS (SELECT 1 FROM entries WHERE idx = answers.version)`,
+		`SELECT COUNT(*) FROM facts WHERE NOT EXISTS (SELECT 1 FROM entries WHERE idx = facts.version)`,
+		`SELECT COUNT(*) FROM grants WHERE task = 't1' AND NOT EXISTS (SELECT 1 FROM entries WHERE idx = grants.decided)`,
+		`SELECT COUNT(*) FROM tasks WHERE status <> 'sealed' AND NOT EXISTS (SELECT 1 FROM entries WHERE idx = tasks.opened)`,
+	} {
+		if n := f.number(rests); n != 0 {
+			t.Errorf("%d: %s", n, rests)
+		}
+	}
 	pruned := 0
 	for index, raw := range raws {
 		proof, err := f.Proof(t.Context(), index)
@@ -363,6 +373,54 @@ func aDamagedArchivePrunesNothing(t *testing.T, open opener) {
 	f.prunesNothingOfAnother(fresh(t))
 }
 
+// What an archive holds is not believed.
+func TestADamagedArchiveIsFound(t *testing.T) {
+	f := open(t)
+	f.old(50)
+	folder := t.TempDir()
+	f.export(folder)
+	if done := f.prune(folder, f.Size()); done.Entries == 0 {
+		t.Fatal("nothing was pruned")
+	}
+	pruned := f.indexOf("doldaab")
+	bundle, values := filepath.Join(folder, "tile", "entries", "000"), filepath.Join(folder, "values", "000")
+	change := func(path, from, to string) func() {
+		content, err := os.ReadFile(path)
+		if err != nil || !strings.Contains(string(content), from) {
+			t.Fatal("there is nothing to change", err)
+		}
+		if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(content), from, to)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return func() { _ = os.WriteFile(path, content, 0o600) }
+	}
+	for _, c := range []struct{ path, from, to, table, code string }{
+		{bundle, `"id":"doldaab"`, `"id":"doldaac"`, inArchive, "changed"},
+		{bundle, `{"specversion"`, `{"specversioN"`, inArchive, "changed"},
+		{values, `\"help`, `\"kelp`, "disclosures", string(evidence.CodeValueAltered)},
+		{values, `"slot":"purpose"`, `"slot":"nothing"`, "disclosures", string(evidence.CodeValueMissing)},
+		{values, `"slot":"purpose"`, `"slot":"nothing"`, inArchive, "inserted"},
+		{values, `{"index":`, `{"index":9`, "disclosures", string(evidence.CodeValueUnreadable)},
+	} {
+		undo := change(c.path, c.from, c.to)
+		options := VerifyOptions{Archive: f.archive(folder), Scratch: t.TempDir()}
+		got, err := VerifyWith(t.Context(), f.opts.Database, f.key, options)
+		if err == nil && !slices.ContainsFunc(got.Findings, func(f Finding) bool { return f.Table == c.table && f.Code == c.code }) {
+			t.Errorf("%s for %s: %v", c.to, c.from, got.Findings[:min(3, len(got.Findings))])
+		}
+		if _, _, recalled := f.Recall(t.Context(), options.Archive, pruned); c.path == bundle && !errors.Is(recalled, ErrArchive) {
+			t.Errorf("%s for %s was recalled: %v", c.to, c.from, recalled)
+		}
+		undo()
+	}
+	if got := f.verifyWith(folder); !got.OK() {
+		t.Error(got.Findings[:min(3, len(got.Findings))])
+	}
+	if entry, recalled, err := f.Recall(t.Context(), f.archive(folder), pruned); err != nil || entry.Task != "oldaab" || len(recalled) != 1 {
+		t.Error(entry, recalled, err)
+	}
+}
+
 // prunesNothingOfAnother tries the archive of another log, and one from before an erasure.
 func (f *fixture) prunesNothingOfAnother(folder string) {
 	t := f.t
@@ -410,6 +468,34 @@ func aTamperedDatabaseIsNotPruned(t *testing.T, open opener) {
 		if left := f.number(`SELECT COUNT(*) FROM entries`); left != all {
 			t.Errorf("%s: %d entries are left of %d", text, left, all)
 		}
+	}
+}
+
+// An entry that was changed with its tile, and exported so, is not under the signed head.
+func TestAForgedTileIsNotPruned(t *testing.T) { onEach(t, aForgedTileIsNotPruned) }
+
+func aForgedTileIsNotPruned(t *testing.T, open opener) {
+	f := open(t)
+	f.old(50)
+	index := f.indexOf("doldaab")
+	raw, err := f.Entry(t.Context(), index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := []byte(strings.Replace(string(raw), `"id":"doldaab"`, `"id":"doldaax"`, 1))
+	tile, err := f.Tile(t.Context(), 0, 0, evidence.TileWidth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := evidence.LeafHash(forged)
+	tile = slices.Clone(tile)
+	copy(tile[int(index)*len(leaf):], leaf[:])
+	f.sql(`UPDATE entries SET body = $2 WHERE idx = $1`, index, forged)
+	f.sql(`UPDATE tiles SET data = $1 WHERE level = 0 AND n = 0`, tile)
+	folder := t.TempDir()
+	f.export(folder)
+	if done, err := f.Prune(t.Context(), f.archive(folder), f.Size(), nil); !errors.Is(err, ErrForked) || done.Entries > 0 {
+		t.Errorf("%+v, %v", done, err)
 	}
 }
 
