@@ -60,7 +60,7 @@ func (s *Store) Revoke(ctx context.Context, decide func(*View) (event.Change, er
 
 func (s *Store) update(ctx context.Context, decide func(*View) (event.Change, error), urgent bool) (event.Receipt, error) {
 	since := s.changes.now()
-	view := &View{ctx: ctx, store: s, on: s.reads}
+	view := &View{ctx: ctx, store: s, on: s.reads, seen: make([]read, 0, 16)}
 	change, err := decide(view)
 	if err != nil {
 		return event.Receipt{}, err
