@@ -51,7 +51,7 @@ func connectSQLite(ctx context.Context, o *Options) (_ backend, err error) {
 	if o.synchronous != "" {
 		synchronous = o.synchronous
 	}
-	pragmas := []string{"journal_mode(WAL)", "synchronous(" + synchronous + ")", "busy_timeout(2000)", "wal_autocheckpoint(1000)", "temp_store(MEMORY)"}
+	pragmas := []string{"journal_mode(WAL)", "synchronous(" + synchronous + ")", "busy_timeout(2000)", "wal_autocheckpoint(2000)", "temp_store(MEMORY)"}
 	if b.maxPages > 0 {
 		pragmas = append(pragmas, "max_page_count("+strconv.FormatInt(b.maxPages, 10)+")")
 	}
