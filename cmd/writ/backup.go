@@ -63,7 +63,7 @@ func (e *environment) damaged(v *store.Verified, err error) error {
 			return err
 		}
 	} else {
-		printVerified(e, v, 0)
+		printVerified(e, v, 0, nil)
 	}
 	return &exitError{exitTampered, err}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/writ-project/writ/evidence"
@@ -99,51 +100,59 @@ type evidenceVerifyCommand struct {
 	Archive    string   `help:"Exported folder with the entries that were pruned. Without it the tables of a pruned database cannot be compared." placeholder:"FOLDER" type:"existingdir"`
 }
 
-// kept opens the checkpoints that the log is compared with, each with the witnesses that are asked for.
-func (c *evidenceVerifyCommand) kept(e *environment, key string) ([]evidence.Checkpoint, error) {
-	open := func(signed []byte) (evidence.Checkpoint, error) { return evidence.OpenCheckpoint(signed, key) }
+// kept opens the checkpoints that the log is compared with, and says who has cosigned them.
+func (c *evidenceVerifyCommand) kept(e *environment, key string) (kept []evidence.Checkpoint, by []string, err error) {
+	if len(c.Witness) == 0 && c.Required != 0 {
+		return nil, nil, errors.New("--required counts witnesses: name their keys with --witness")
+	}
+	var policy *evidence.CosignaturePolicy
 	if len(c.Witness) > 0 {
-		policy, err := c.policy()
-		if err != nil {
-			return nil, err
-		}
-		open = func(signed []byte) (evidence.Checkpoint, error) {
-			checkpoint, _, err := policy.Check(signed, key)
-			return checkpoint, err
+		if policy, err = c.policy(); err != nil {
+			return nil, nil, err
 		}
 	}
-	var kept []evidence.Checkpoint
-	for _, path := range c.Checkpoint {
-		signed, err := os.ReadFile(path)
+	signed, err := c.signed(e)
+	for from, text := range signed {
+		checkpoint, cosigned, err := openKept(text, key, policy)
 		if err != nil {
-			return nil, err
-		}
-		checkpoint, err := open(signed)
-		if err != nil {
-			return nil, &exitError{exitTampered, fmt.Errorf("%s: %w", path, err)}
+			return nil, nil, &exitError{exitTampered, fmt.Errorf("%s: %w", from, err)}
 		}
 		kept = append(kept, checkpoint)
+		for _, cosignature := range cosigned {
+			by = append(by, cosignature.Witness)
+		}
+	}
+	slices.Sort(by)
+	return kept, slices.Compact(by), err
+}
+
+// signed reads the checkpoints to compare with: those that are named, or else, for witnesses, the one that the database keeps.
+func (c *evidenceVerifyCommand) signed(e *environment) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	for _, path := range c.Checkpoint {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		out[path] = text
 	}
 	if len(c.Witness) == 0 || len(c.Checkpoint) > 0 {
-		return kept, nil
+		return out, nil
 	}
-	opened, err := c.open(e)
-	if err != nil {
-		return nil, err
-	}
-	defer opened.Close()
-	signed, err := opened.Cosigned(e.ctx)
-	if err == nil && signed == nil {
+	text, err := store.ReadCosigned(e.ctx, c.database())
+	if err == nil && text == nil {
 		err = errors.New("the database keeps no cosigned checkpoint: give one with --checkpoint, from a witness or from GET /log/checkpoint")
 	}
-	if err != nil {
-		return nil, err
+	out["the cosigned checkpoint that the database keeps"] = text
+	return out, err
+}
+
+func openKept(signed []byte, key string, policy *evidence.CosignaturePolicy) (evidence.Checkpoint, []evidence.Cosignature, error) {
+	if policy != nil {
+		return policy.Check(signed, key)
 	}
-	checkpoint, err := open(signed)
-	if err != nil {
-		return nil, &exitError{exitTampered, fmt.Errorf("the cosigned checkpoint that the database keeps: %w", err)}
-	}
-	return []evidence.Checkpoint{checkpoint}, nil
+	checkpoint, err := evidence.OpenCheckpoint(signed, key)
+	return checkpoint, nil, err
 }
 
 func (c *evidenceVerifyCommand) policy() (*evidence.CosignaturePolicy, error) {
@@ -167,11 +176,11 @@ func (c *evidenceVerifyCommand) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
-	kept, err := c.kept(e, key)
-	if err != nil {
+	if err := c.check(); err != nil {
 		return err
 	}
-	if err := c.check(); err != nil {
+	kept, by, err := c.kept(e, key)
+	if err != nil {
 		return err
 	}
 	options := store.VerifyOptions{Kept: kept, Progress: e.progress()}
@@ -187,13 +196,13 @@ func (c *evidenceVerifyCommand) Run(e *environment) error {
 	if e.global.JSON {
 		if err := e.json(map[string]any{
 			"ok": verified.OK(), "entries": verified.Log.Entries, "rows": verified.Rows, "root": verified.Log.Root.String(),
-			"checkpoints": len(kept), "witnesses": len(c.Witness), "findings": verified.Findings,
+			"checkpoints": len(kept), "cosigned_by": by, "findings": verified.Findings,
 			"complete": verified.Complete(), "pruned": verified.Pruned, "unread": verified.Log.Unread,
 		}); err != nil {
 			return err
 		}
 	} else {
-		printVerified(e, verified, len(kept))
+		printVerified(e, verified, len(kept), by)
 	}
 	if !verified.OK() {
 		return &exitError{code: exitTampered}
@@ -204,7 +213,7 @@ func (c *evidenceVerifyCommand) Run(e *environment) error {
 	return nil
 }
 
-func printVerified(e *environment, v *store.Verified, kept int) {
+func printVerified(e *environment, v *store.Verified, kept int, by []string) {
 	color := colorsFor(e.out)
 	for _, f := range v.Findings {
 		fmt.Fprintf(e.out, "%s%s%s  %s %s: %s\n", color.red, f.Code, color.off, f.Table, plain(f.Row), plain(f.Detail))
@@ -230,6 +239,9 @@ Name the folder that holds the pruned entries with --archive to verify everythin
 		fmt.Fprintln(e.out, "Compared with no checkpoint from before: keep one (`writ evidence export` writes it) to notice a log that was cut or replaced.")
 	} else {
 		fmt.Fprintf(e.out, "Compared with %d checkpoints from before: the log only grew.\n", kept)
+		if len(by) > 0 {
+			fmt.Fprintf(e.out, "Cosigned by %s: what they saw has not been rewritten.\n", plain(strings.Join(by, ", ")))
+		}
 	}
 }
 

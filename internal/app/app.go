@@ -43,14 +43,15 @@ const (
 type App struct {
 	Control *control.Control
 
-	config  Config
-	log     *slog.Logger
-	store   *store.Store
-	handler http.Handler
-	cancel  context.CancelFunc
-	loops   sync.WaitGroup
-	leaving context.CancelFunc // ends the waiting of long-polls
-	trouble atomic.Pointer[error]
+	config    Config
+	log       *slog.Logger
+	store     *store.Store
+	handler   http.Handler
+	cancel    context.CancelFunc
+	loops     sync.WaitGroup
+	witnessed *cosigned          // nil where no witness is asked
+	leaving   context.CancelFunc // ends the waiting of long-polls
+	trouble   atomic.Pointer[error]
 }
 
 // Options are what a test or the demo may replace.
@@ -102,19 +103,19 @@ func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
 	})
 	opened.OnMoved(c.Wake)
 	a := &App{Control: c, config: config, log: o.Log, store: opened}
-	if err := a.applySite(ctx); err != nil {
-		return nil, err
-	}
 	var published api.EvidenceReader = opened
 	witnessed, err := newCosigned(config.Witnesses, opened, key, o.Log)
 	if err != nil {
 		return nil, err
 	}
 	if witnessed != nil {
-		published = witnessed
+		published, a.witnessed = witnessed, witnessed
 		if err := witnessed.start(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if err := a.applySite(ctx); err != nil { // not on a log that the witnesses know otherwise
+		return nil, err
 	}
 	stopping, leaving := context.WithCancel(context.WithoutCancel(ctx))
 	a.leaving = leaving
@@ -135,11 +136,7 @@ func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // openStore returns the store and the log's verifier key.
-func openStore(ctx context.Context, config Config, o Options) (*store.Store, string, error) {
-	return openStoreWith(ctx, config, o, false)
-}
-
-func openStoreWith(ctx context.Context, config Config, o Options, acceptLoss bool) (*store.Store, string, error) {
+func openStore(ctx context.Context, config Config, o Options, change ...func(*store.Options)) (*store.Store, string, error) {
 	key, err := readSecret(config.Log.Key)
 	if err != nil {
 		return nil, "", fmt.Errorf("log.key: %w", err)
@@ -153,11 +150,14 @@ func openStoreWith(ctx context.Context, config Config, o Options, acceptLoss boo
 		return nil, "", fmt.Errorf("log.verifier_key: %w", err)
 	}
 	verifierKey := strings.TrimSpace(string(public))
-	opened, err := store.Open(ctx, store.Options{
+	options := store.Options{
 		Database: config.database(), Signer: signer, VerifierKey: verifierKey,
-		Acknowledged: filepath.Join(config.Data, AcknowledgedFile), AcceptLoss: acceptLoss,
-		Engine: Version, Now: o.Now, Log: o.Log,
-	})
+		Acknowledged: filepath.Join(config.Data, AcknowledgedFile), Engine: Version, Now: o.Now, Log: o.Log,
+	}
+	for _, c := range change {
+		c(&options)
+	}
+	opened, err := store.Open(ctx, options)
 	return opened, verifierKey, err
 }
 
@@ -312,6 +312,11 @@ func (a *App) health(ctx context.Context) error {
 	if err := a.store.Check(ctx); err != nil {
 		return err
 	}
+	if a.witnessed != nil {
+		if alarm := a.witnessed.alarm.Load(); alarm != nil {
+			return fmt.Errorf("a witness knows another history of this log: %w", *alarm)
+		}
+	}
 	if trouble := a.trouble.Load(); trouble != nil {
 		return fmt.Errorf("what is due cannot be recorded: %w", *trouble)
 	}
@@ -337,12 +342,12 @@ func (a *App) loop(ctx context.Context) {
 
 // round does what is due, and keeps what went wrong for health until a later round goes well.
 func (a *App) round(ctx context.Context) {
-	reserve, sweep, kept := a.store.Recover(ctx), a.sweep(ctx), a.store.KeepHead()
+	sound, sweep, kept := a.store.Recover(ctx), a.sweep(ctx), a.store.KeepHead()
 	if ctx.Err() != nil {
 		return // what fails now fails because of the end
 	}
-	if reserve != nil {
-		a.log.ErrorContext(ctx, "the reserve for revoking on a full disk cannot be kept", slog.Any("error", reserve))
+	if sound != nil {
+		a.log.ErrorContext(ctx, "the database is not sound", slog.Any("error", sound))
 	}
 	if sweep != nil {
 		a.log.ErrorContext(ctx, "sweep", slog.Any("error", sweep))
@@ -351,7 +356,7 @@ func (a *App) round(ctx context.Context) {
 		a.log.ErrorContext(ctx, "the acknowledged head", slog.Any("error", kept))
 	}
 	a.trouble.Store(nil)
-	if err := errors.Join(reserve, sweep, kept); err != nil {
+	if err := errors.Join(sound, sweep, kept); err != nil {
 		a.trouble.Store(&err)
 	}
 }

@@ -25,6 +25,12 @@ type cosigned struct {
 	key    string // of the log
 	log    *slog.Logger
 	latest atomic.Pointer[published]
+	alarm  atomic.Pointer[error] // a witness knows another history of this log; it stays until the process ends
+}
+
+// alarming tells what a person must look into from trouble that passes.
+func alarming(err error) bool {
+	return errors.Is(err, witness.ErrSawNewer) || errors.Is(err, witness.ErrInconsistent)
 }
 
 type published struct {
@@ -81,8 +87,8 @@ func (c *cosigned) start(ctx context.Context) error {
 		return err
 	}
 	err := c.ask(ctx)
-	if errors.Is(err, witness.ErrSawNewer) || errors.Is(err, witness.ErrInconsistent) {
-		return fmt.Errorf("%w: restore a newer backup; if there is none, accept the loss, and have the witness's operator forget what it saw", err)
+	if alarming(err) {
+		return fmt.Errorf("this log is not the one that its witnesses know: %w", err)
 	}
 	return nil
 }
@@ -120,8 +126,11 @@ func (c *cosigned) loop(ctx context.Context) {
 		} else if err == nil {
 			err = c.recall(ctx)
 		}
+		if alarming(err) {
+			c.alarm.Store(&err)
+		}
 		if err != nil && ctx.Err() == nil {
-			c.log.ErrorContext(ctx, "the log is not cosigned", slog.Any("error", err))
+			c.log.ErrorContext(ctx, "a witness has not cosigned the log", slog.Any("error", err))
 		}
 	}
 }

@@ -16,13 +16,16 @@ func CheckDatabase(url string) error { return checkDatabase(url) }
 // AcceptLoss records that what this host has acknowledged beyond the log is lost, and why; then a server starts on the database
 // again. It needs the log's key, and no other process that serves the same SQLite database.
 func AcceptLoss(ctx context.Context, config Config, reason string) (event.Receipt, error) {
-	opened, _, err := openStoreWith(ctx, config, Options{Now: time.Now}, true)
+	opened, _, err := openStore(ctx, config, Options{Now: time.Now}, mustExist, func(o *store.Options) { o.AcceptLoss = true })
 	if err != nil {
 		return event.Receipt{}, err
 	}
 	receipt, err := opened.AcceptLoss(ctx, reason)
 	return receipt, errors.Join(err, opened.Close())
 }
+
+// mustExist keeps a mistyped path from becoming a new, empty log under the same key.
+func mustExist(o *store.Options) { o.MustExist = true }
 
 // Pruning says up to where entries are pruned: an index, or else an age.
 type Pruning struct {
@@ -35,7 +38,7 @@ type Pruning struct {
 // Prune deletes old entries that the archive holds and nothing needs. It needs the log's key. On SQLite no server may run; on
 // PostgreSQL it is one more process that commits.
 func Prune(ctx context.Context, config Config, p Pruning) (_ store.Pruned, err error) {
-	opened, key, err := openStore(ctx, config, Options{Now: time.Now})
+	opened, key, err := openStore(ctx, config, Options{Now: time.Now}, mustExist)
 	if err != nil {
 		return store.Pruned{}, err
 	}

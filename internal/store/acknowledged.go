@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/writ-project/writ/evidence"
 	"github.com/writ-project/writ/internal/access"
@@ -59,29 +58,9 @@ func (s *Store) KeepHead() error {
 	if s.opts.Acknowledged == "" || head.size == s.keptSize {
 		return nil
 	}
-	if err := replaceFile(s.opts.Acknowledged, head.checkpoint); err != nil {
+	if err := writeFile(s.opts.Acknowledged, head.checkpoint, 0o600); err != nil {
 		return fmt.Errorf("%w: keep the acknowledged head: %w", access.ErrUnavailable, err)
 	}
 	s.keptSize = head.size
 	return nil
-}
-
-// replaceFile puts a file in the place of another, so that after a crash one of the two is there, whole.
-func replaceFile(path string, content []byte) error {
-	next, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = next.Write(content)
-	if err = errors.Join(err, next.Sync(), next.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }

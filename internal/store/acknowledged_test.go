@@ -51,3 +51,22 @@ func (f *fixture) closed() string {
 	}
 	return f.opts.Database
 }
+
+// A path that was mistyped must not become a new log where one must be there.
+func TestWhereALogMustBeNoneIsBegun(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "typo.db")
+	f := open(t)
+	opts := f.opts
+	opts.Database, opts.MustExist = missing, true
+	_, err := Open(t.Context(), opts)
+	wantErr(t, "no file", err, access.ErrUnavailable)
+	if _, err := os.Stat(missing); err == nil {
+		t.Error("a file was made")
+	}
+	empty := openPostgres(t)
+	database, err := must[string](t)(startedServer.Load().Database(t.Context())), error(nil)
+	opts = empty.opts
+	opts.Database, opts.MustExist = database, true
+	_, err = Open(t.Context(), opts)
+	wantErr(t, "an empty database", err, access.ErrNotFound)
+}

@@ -304,6 +304,7 @@ type transaction struct {
 	tree  *evidence.Tree
 	head  *head // that it began with
 	now   time.Time
+	clock error              // what is wrong with this process's
 	done  commit             // what it has written so far
 	tasks map[string]taskEnd // where the tasks that it has written to stand in the log
 	last  []byte             // the newest entry
@@ -317,13 +318,10 @@ func (s *Store) begin(ctx context.Context) (*transaction, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkClock(stored.clock); err != nil {
-		return nil, err
-	}
 	if err := s.follow(ctx, s.writes, stored); err != nil {
 		return nil, err
 	}
-	tx := &transaction{store: s, ctx: ctx, tree: s.tree.Clone(), head: s.head.Load(), now: s.Now(), tasks: map[string]taskEnd{}}
+	tx := &transaction{store: s, ctx: ctx, tree: s.tree.Clone(), head: s.head.Load(), now: s.Now(), tasks: map[string]taskEnd{}, clock: s.checkClock(stored.clock)}
 	tx.on = &buffered{writer: s.writes, forms: s.forms, wrote: func(w statement) { s.changes.note(&tx.done, w) }}
 	return tx, nil
 }
@@ -353,6 +351,9 @@ func (tx *transaction) record(op *operation) (result, error) {
 	}
 	if behind := tx.store.clockBehind(); !op.urgent && behind > maxClockBehind {
 		return result{err: fmt.Errorf("%w: the clock is %s behind the log: correct it", access.ErrUnavailable, behind.Round(time.Second))}, nil
+	}
+	if tx.clock != nil && !op.urgent {
+		return result{err: tx.clock}, nil
 	}
 	if op.first && tx.tree.Size() > 0 {
 		return result{}, nil

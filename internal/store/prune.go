@@ -187,7 +187,7 @@ func (p *pruning) find(from, to int64) (free []entryRow, err error) {
 	for _, e := range all {
 		entry, err := evidence.Parse(e.body)
 		if err != nil {
-			return nil, fmt.Errorf("%w (entry %d: %w): `writ evidence verify` says more", ErrForked, e.index, err)
+			return nil, fmt.Errorf("%w (entry %d: %w)", ErrForked, e.index, err)
 		}
 		free1, err := p.free(e.index, entry)
 		if err != nil {
@@ -229,7 +229,7 @@ func (p *pruning) check(index int64, body []byte, values map[string]evidence.Dis
 		return err
 	}
 	if string(body) != string(archived) {
-		return fmt.Errorf("%w (entry %d in the database is not the one in the tree): `writ evidence verify` says more", ErrForked, index)
+		return fmt.Errorf("%w (entry %d in the database is not the one in the tree)", ErrForked, index)
 	}
 	entry, err := evidence.Parse(archived)
 	if err != nil {
@@ -254,7 +254,7 @@ func (p *pruning) check(index int64, body []byte, values map[string]evidence.Dis
 			return fmt.Errorf("%w: the value %q beside entry %d is not the one that the entry commits to: export again with --values", ErrArchive, slot, index)
 		}
 		if commitments[slot] != values[slot].Commit() {
-			return fmt.Errorf("%w (the value %q beside entry %d in the database was changed): `writ evidence verify` says more", ErrForked, slot, index)
+			return fmt.Errorf("%w (the value %q beside entry %d in the database was changed)", ErrForked, slot, index)
 		}
 	}
 	return nil
@@ -294,7 +294,7 @@ func (p *pruning) proveTile(tile int64) (err error) {
 	archived, err := p.archive.Entry(first)
 	if err == nil {
 		if _, err = evidence.VerifyInclusion(proof, archived, p.store.opts.VerifierKey); err != nil {
-			err = fmt.Errorf("%w (the hashes of entries %d to %d are not in the tree: %w): `writ evidence verify` says more", ErrForked, first, first+evidence.TileWidth-1, err)
+			err = fmt.Errorf("%w (the hashes of entries %d to %d are not in the tree: %w)", ErrForked, first, first+evidence.TileWidth-1, err)
 		}
 	}
 	return err

@@ -55,6 +55,11 @@ func connectSQLite(ctx context.Context, o *Options) (_ backend, err error) {
 	if b.maxPages > 0 {
 		pragmas = append(pragmas, "max_page_count("+strconv.FormatInt(b.maxPages, 10)+")")
 	}
+	if o.MustExist {
+		if _, err := os.Stat(b.path); err != nil {
+			return nil, unavailable(err)
+		}
+	}
 	// SQLite gives its other files the mode of this one; it holds purposes and arguments.
 	file, err := os.OpenFile(b.path, os.O_CREATE|os.O_RDONLY, 0o600)
 	if err == nil {

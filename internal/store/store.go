@@ -20,10 +20,10 @@ import (
 	"github.com/writ-project/writ/internal/access/event"
 )
 
-// Errors that callers tell apart. Everything else that the store returns wraps access.ErrUnavailable or access.ErrNotFound.
+// Errors that callers tell apart, beside those that stand where they arise. Everything else wraps access.ErrUnavailable or access.ErrNotFound.
 var (
 	// ErrForked says that the database holds another history than the one that was acknowledged.
-	ErrForked = errors.New("the log's head went backwards or forked: restore the newest database, or accept the loss explicitly")
+	ErrForked = errors.New("the database does not hold the log that was signed: see `writ evidence verify`, then restore a backup")
 )
 
 // Options configure a store.
@@ -42,6 +42,8 @@ type Options struct {
 	Log          *slog.Logger
 	// Gather is how long a commit waits for company under load; 0 means 1 ms. It never waits when alone.
 	Gather time.Duration
+	// MustExist refuses a database without a log instead of beginning one.
+	MustExist bool
 	// Reserve is the space kept free so that revoking still works on a full disk, in bytes; 0 means 8 MiB. SQLite only.
 	Reserve int64
 	// MaxPages bounds the database in pages of 4 KiB; 0 means unbounded. SQLite only.
@@ -176,6 +178,9 @@ func (s *Store) load(ctx context.Context) error {
 	if s.head.Load().size > 0 {
 		return nil
 	}
+	if s.opts.MustExist {
+		return fmt.Errorf("%w: there is no log in this database", access.ErrNotFound)
+	}
 	return s.install(ctx)
 }
 
@@ -212,6 +217,17 @@ func (s *Store) pseudonymKey(ctx context.Context) ([]byte, error) {
 		return nil, unavailable(err)
 	}
 	return key, unavailable(s.writes.row(ctx, selectSetting, []any{settingPseudonymKey}, &key))
+}
+
+// ReadCosigned is what KeepCosigned kept in a database, whatever else is wrong with that; nil if there is none.
+func ReadCosigned(ctx context.Context, database string) (_ []byte, err error) {
+	s := newStore(Options{Database: database})
+	if s.db, err = connectReadOnly(ctx, database); err != nil {
+		return nil, err
+	}
+	s.reads = s.db.readers()
+	signed, err := s.Cosigned(ctx)
+	return signed, errors.Join(err, s.release())
 }
 
 // KeepCosigned keeps the newest checkpoint that witnesses have cosigned, for all who open this database. It has no
