@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/witness"
 )
 
 // Config is the configuration file. docs/configuration.md is generated from these comments.
@@ -195,8 +198,8 @@ func (c *Config) Check() error {
 	if len(c.Tokens.Keys) == 0 {
 		fault("tokens.keys: at least one is required")
 	}
-	if n := c.Witnesses.Required; n < 0 || n > len(c.Witnesses.Ask) {
-		fault("witnesses.required: %d of %d witnesses cannot be", n, len(c.Witnesses.Ask))
+	for _, problem := range c.Witnesses.problems() {
+		fault("witnesses: %w", problem)
 	}
 	if len(c.Issuers) == 0 {
 		fault("issuers: at least one identity provider is required: without one nobody can call")
@@ -208,6 +211,31 @@ func (c *Config) Check() error {
 		fault("limits: each must be positive")
 	}
 	return errors.Join(faults...)
+}
+
+// problems are what is wrong with the witnesses, by themselves: that none has the log's key is seen when that is read.
+func (w *Witnesses) problems() (problems []error) {
+	keys := make([]string, 0, len(w.Ask))
+	for _, ask := range w.Ask {
+		keys = append(keys, ask.Key)
+		if err := witness.CheckURL(ask.URL); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	if len(keys) == 0 && w.Required == 0 {
+		return nil
+	}
+	if _, err := evidence.NewCosignaturePolicy(w.required(), keys...); err != nil {
+		problems = append(problems, err)
+	}
+	return problems
+}
+
+func (w *Witnesses) required() int {
+	if w.Required == 0 {
+		return len(w.Ask)
+	}
+	return w.Required
 }
 
 // checkDatabase refuses a URL with a secret in it, and one that lets others read or change what travels.

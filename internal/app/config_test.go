@@ -125,11 +125,21 @@ func TestUnsafeConfigurationIsRefused(t *testing.T) {
 		"a limit that is no number":          {func(c *Config) { c.Limits.RequestsPerSecond = math.NaN() }, "limits.requests_per_second:"},
 		"a limit without end":                {func(c *Config) { c.Limits.RequestsPerSecond = math.Inf(1) }, "limits.requests_per_second:"},
 		"no limits":                          {func(c *Config) { c.Limits.Burst = 0 }, "limits:"},
+		"a password in the database's URL":   {func(c *Config) { c.Database = "postgres://writ:secret@localhost/writ" }, "holds a password"},
+		"a password beside it":               {func(c *Config) { c.Database = "postgres://writ@localhost/writ?password=secret" }, "holds a password"},
+		"a database over the network":        {func(c *Config) { c.Database = "postgres://writ@db.example.com/writ" }, "sslmode=verify-full"},
+		"TLS to anybody":                     {func(c *Config) { c.Database = "postgres://writ@db.example.com/writ?sslmode=require" }, "sslmode=verify-full"},
+		"no URL of a database":               {func(c *Config) { c.Database = "mysql://x" }, "must be a URL such as"},
+		"a witness without TLS":              {func(c *Config) { c.Witnesses.Ask = []Witness{{URL: "http://w.example.com", Key: "w"}} }, "witnesses: the URL of a witness"},
+		"a witness's key that is none":       {func(c *Config) { c.Witnesses.Ask = []Witness{{URL: "https://w.example.com", Key: "w"}} }, "malformed key"},
+		"more witnesses than there are":      {func(c *Config) { c.Witnesses.Required = 1 }, "witnesses:"},
 	} {
 		c := safe()
 		test.change(&c)
 		if err := c.Check(); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v", name, err)
+		} else if strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: the error tells the password: %v", name, err)
 		}
 	}
 	c := Config{}

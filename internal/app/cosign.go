@@ -54,11 +54,7 @@ func newCosigned(c Witnesses, s *store.Store, key string, log *slog.Logger) (*co
 	if err != nil {
 		return nil, fmt.Errorf("witnesses: %w", err)
 	}
-	required := c.Required
-	if required == 0 {
-		required = len(keys)
-	}
-	policy, err := evidence.NewCosignaturePolicy(required, keys...)
+	policy, err := evidence.NewCosignaturePolicy(c.required(), keys...)
 	if err != nil {
 		return nil, fmt.Errorf("witnesses: %w", err)
 	}

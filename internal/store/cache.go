@@ -56,19 +56,19 @@ func (c *cache) get(key cacheKey) *cached {
 	return c.found[key]
 }
 
-// cacheMoment is where the cache stands; only what is read after it may be put there, and only while it stands.
-type cacheMoment struct {
+// cacheMark is where the cache stands; only what is read after it may be put there, and only while it stands.
+type cacheMark struct {
 	commits, names int64
 	under          bool
 }
 
-func (c *cache) moment() cacheMoment {
+func (c *cache) mark() cacheMark {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.now()
 }
 
-func (c *cache) now() cacheMoment { return cacheMoment{c.at, c.names, c.under} }
+func (c *cache) now() cacheMark { return cacheMark{c.at, c.names, c.under} }
 
 // committing is told before a commit, and after one that failed.
 func (c *cache) committing(under bool) {
@@ -92,7 +92,7 @@ func (c *cache) named() {
 }
 
 // put keeps what was read at a moment.
-func (c *cache) put(key cacheKey, read cacheMoment, got *cached) {
+func (c *cache) put(key cacheKey, read cacheMark, got *cached) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.now() != read {
@@ -187,7 +187,7 @@ func memo[T any](v *View, method, args string, load func() (T, error)) (T, error
 		v.seen = append(v.seen, got.reads...)
 		return got.value.(T), got.err //nolint:forcetypeassert // of this method
 	}
-	at, before, also := c.moment(), len(v.seen), len(v.also)
+	at, before, also := c.mark(), len(v.seen), len(v.also)
 	value, err := load()
 	if err == nil || errors.Is(err, access.ErrNotFound) {
 		c.put(key, at, &cached{value, err, v.seen[before:len(v.seen):len(v.seen)], v.also[also:]})
@@ -240,7 +240,7 @@ func (c *cache) counter(key usageKey, load func() ([]bucketTotal, error)) ([]buc
 	if known {
 		return rows, nil
 	}
-	at := c.moment()
+	at := c.mark()
 	rows, err := load()
 	if err != nil {
 		return nil, err

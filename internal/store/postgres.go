@@ -97,7 +97,7 @@ func prepareConnection(c *pgx.ConnConfig) {
 	c.RuntimeParams["application_name"] = "writ"
 }
 
-// makeSchema brings the schema up to date, one process at a time, and refuses a server that is not safe.
+// makeSchema brings the schema up to date, one process at a time.
 func (b *postgres) makeSchema(ctx context.Context) error {
 	w := b.writes
 	if err := w.exec(ctx, `SELECT pg_advisory_lock($1)`, int64(lockSchema)); err != nil {

@@ -155,3 +155,28 @@ func joined(e ast.Expr) (string, error) {
 		return "", nil
 	}
 }
+
+// What a decision depends on is looked for with = and AND alone: conflict.go takes each such condition for a necessary one.
+func TestReadsThatAreDependedOnHaveNoAlternatives(t *testing.T) {
+	f := newForms()
+	conditions := 0
+	eachSource(t, func(name string, file *ast.File) {
+		if name != "view.go" {
+			return
+		}
+		for _, text := range literals(t, file) {
+			if !strings.HasPrefix(text, "SELECT ") || strings.Contains(text, "tasks.heartbeat > 0") || strings.Contains(text, "OR task IN") {
+				continue // lists of what is due: each row is depended on by its own read
+			}
+			for table := range f.looksOf(text) {
+				conditions += len(f.looksOf(text)[table])
+			}
+			if strings.Contains(text, " OR ") || strings.Contains(text, " NOT ") {
+				t.Errorf("%s: an alternative: %s", name, text)
+			}
+		}
+	})
+	if conditions < 20 {
+		t.Errorf("only %d conditions were seen: is this test blind?", conditions)
+	}
+}

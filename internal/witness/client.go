@@ -97,6 +97,12 @@ func NewClient(o ClientOptions) (*Client, error) {
 	return c, nil
 }
 
+// CheckURL makes sure that a witness can be asked at a URL.
+func CheckURL(prefix string) error {
+	_, err := endpointOf(prefix)
+	return err
+}
+
 // endpointOf holds URLs to what is safe: what travels is public, but whoever answers in a witness's place can withhold.
 func endpointOf(prefix string) (string, error) {
 	u, err := url.Parse(prefix)

@@ -95,7 +95,7 @@ func logsByOrigin(keys []string, own string) (map[string][]string, error) {
 	return logs, errors.Join(faults...)
 }
 
-// ServeHTTP gives every answer safe headers and one log line.
+// ServeHTTP gives every answer safe headers.
 func (w *Witness) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	rw.Header().Set("X-Content-Type-Options", "nosniff")
 	w.mux.ServeHTTP(rw, r)
