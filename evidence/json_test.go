@@ -31,6 +31,7 @@ func TestStrictJSON(t *testing.T) {
 		{strings.Repeat("[", 64) + strings.Repeat("]", 64), ""},
 		{many(40, `"last":0`), ""},
 		{"[" + strings.Repeat("[],", 70) + "{}]", ""}, // beside each other, not inside
+		{"[[" + strings.Repeat("[],", 70) + "{}]]", ""},
 		{`[0,-0,10,9.09e0,1E-9]`, ""},
 
 		{``, "value is expected"},
