@@ -323,7 +323,7 @@ func (r *run) verifyCommand(ctx context.Context, at base, key string) (int64, er
 }
 
 func verifyStore(ctx context.Context, at base, public string) (int64, error) {
-	verified, err := store.Verify(ctx, at.database(), public, at.data, nil)
+	verified, err := store.Verify(ctx, at.database(), public, store.VerifyOptions{Scratch: at.data})
 	if err != nil {
 		return 0, err
 	}

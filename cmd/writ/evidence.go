@@ -189,7 +189,7 @@ func (c *evidenceVerifyCommand) Run(e *environment) error {
 			return err
 		}
 	}
-	verified, err := store.VerifyWith(e.ctx, c.database(), key, options)
+	verified, err := store.Verify(e.ctx, c.database(), key, options)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func TestI1_AThiefWithDatabaseAndKeyCannotRewriteWhatAWitnessSaw(t *testing.T) {
 	}
 	verify := func(kept ...evidence.Checkpoint) *store.Verified {
 		t.Helper()
-		got, err := store.Verify(t.Context(), config.database(), keyOf(t, config), t.TempDir(), kept)
+		got, err := store.Verify(t.Context(), config.database(), keyOf(t, config), store.VerifyOptions{Scratch: t.TempDir(), Kept: kept})
 		check(t, err)
 		return got
 	}

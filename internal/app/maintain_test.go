@@ -89,7 +89,7 @@ func TestAPrunedInstallationVerifiesAndReplays(t *testing.T) {
 	}
 	archive, err := store.OpenArchive(folder, key)
 	check(t, err)
-	verified, err := store.VerifyWith(t.Context(), config.database(), key, store.VerifyOptions{Archive: archive})
+	verified, err := store.Verify(t.Context(), config.database(), key, store.VerifyOptions{Archive: archive})
 	check(t, err)
 	if !verified.OK() || !verified.Complete() || verified.Pruned != done.Entries {
 		t.Errorf("%v, %d pruned", verified.Findings, verified.Pruned)

@@ -247,7 +247,7 @@ func (w *world) live(caller control.Caller, grant string) bool {
 // sound checks at the end of a test that the log explains everything and every decision replays.
 func (w *world) sound() {
 	w.t.Helper()
-	verified, err := store.Verify(w.t.Context(), w.path, w.key, w.t.TempDir(), nil)
+	verified, err := store.Verify(w.t.Context(), w.path, w.key, store.VerifyOptions{Scratch: w.t.TempDir()})
 	check(w.t, err)
 	for _, finding := range verified.Findings {
 		w.t.Error(finding)

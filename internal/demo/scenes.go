@@ -279,7 +279,7 @@ func (p *play) proof() error {
 	if err != nil {
 		return err
 	}
-	verified, err := store.Verify(p.ctx, p.server.App.Database(), strings.TrimSpace(string(key)), "", nil)
+	verified, err := store.Verify(p.ctx, p.server.App.Database(), strings.TrimSpace(string(key)), store.VerifyOptions{})
 	if err != nil {
 		return err
 	}

@@ -180,7 +180,7 @@ func backupUnderLoad(t *testing.T, open opener) {
 	for range 2 {
 		before := f.checkpoint()
 		file := f.backup()
-		got, err := Verify(t.Context(), file, f.key, t.TempDir(), []evidence.Checkpoint{before})
+		got, err := Verify(t.Context(), file, f.key, VerifyOptions{Scratch: t.TempDir(), Kept: []evidence.Checkpoint{before}})
 		if err != nil || !got.OK() || got.Checkpoint.Size < before.Size {
 			t.Errorf("%v, %v", got, err)
 		}
@@ -267,7 +267,7 @@ func (f *fixture) refusesToServe(database string) {
 	if _, err := OpenReadOnly(context.Background(), database, f.key); err == nil {
 		f.t.Error("its log is shown")
 	}
-	if _, err := Verify(context.Background(), database, f.key, f.t.TempDir(), nil); !errors.Is(err, ErrUnfinished) {
+	if _, err := Verify(context.Background(), database, f.key, VerifyOptions{Scratch: f.t.TempDir()}); !errors.Is(err, ErrUnfinished) {
 		f.t.Error("it is verified:", err)
 	}
 	if _, err := Backup(context.Background(), database, f.key, filepath.Join(f.t.TempDir(), "b.db"), nil); !errors.Is(err, ErrUnfinished) {

@@ -66,7 +66,7 @@ func BenchmarkVerify(b *testing.B) {
 	}
 	f.record(drafts...)
 	for b.Loop() {
-		if _, err := Verify(b.Context(), f.path, f.key, b.TempDir(), nil); err != nil {
+		if _, err := Verify(b.Context(), f.path, f.key, VerifyOptions{Scratch: b.TempDir()}); err != nil {
 			b.Fatal(err)
 		}
 	}

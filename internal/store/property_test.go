@@ -146,7 +146,7 @@ func TestAChangedByteOfTheFileIsFoundOrMeansNothing(t *testing.T) {
 		if err := os.WriteFile(path, changed, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		got, err := Verify(t.Context(), path, tp.f.key, t.TempDir(), tp.kept)
+		got, err := Verify(t.Context(), path, tp.f.key, VerifyOptions{Scratch: t.TempDir(), Kept: tp.kept})
 		if err != nil || !got.OK() {
 			continue
 		}

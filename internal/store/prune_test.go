@@ -59,7 +59,7 @@ func (f *fixture) verifyWith(folder string) *Verified {
 	if folder != "" {
 		options.Archive = f.archive(folder)
 	}
-	got, err := VerifyWith(context.Background(), f.opts.Database, f.key, options)
+	got, err := Verify(context.Background(), f.opts.Database, f.key, options)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func (f *fixture) stillServes(folder string, kept evidence.Checkpoint) {
 	f.reopen()
 	f.record(f.decided("after", "t2", other))
 	file := f.backup()
-	restored, err := VerifyWith(context.Background(), file, f.key, VerifyOptions{Archive: f.archive(folder), Kept: []evidence.Checkpoint{kept}})
+	restored, err := Verify(context.Background(), file, f.key, VerifyOptions{Archive: f.archive(folder), Kept: []evidence.Checkpoint{kept}})
 	if err != nil || !restored.OK() || !restored.Complete() {
 		t.Errorf("the backup: %+v, %v", restored, err)
 	}
@@ -404,7 +404,7 @@ func TestADamagedArchiveIsFound(t *testing.T) {
 	} {
 		undo := change(c.path, c.from, c.to)
 		options := VerifyOptions{Archive: f.archive(folder), Scratch: t.TempDir()}
-		got, err := VerifyWith(t.Context(), f.opts.Database, f.key, options)
+		got, err := Verify(t.Context(), f.opts.Database, f.key, options)
 		if err == nil && !slices.ContainsFunc(got.Findings, func(f Finding) bool { return f.Table == c.table && f.Code == c.code }) {
 			t.Errorf("%s for %s: %v", c.to, c.from, got.Findings[:min(3, len(got.Findings))])
 		}

@@ -160,7 +160,7 @@ func (f *fixture) beside(text string, args ...any) error {
 
 func (f *fixture) verify(kept ...evidence.Checkpoint) *Verified {
 	f.t.Helper()
-	got, err := Verify(context.Background(), f.opts.Database, f.key, f.t.TempDir(), kept)
+	got, err := Verify(context.Background(), f.opts.Database, f.key, VerifyOptions{Scratch: f.t.TempDir(), Kept: kept})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -69,14 +69,9 @@ type VerifyOptions struct {
 // Verify checks a database against its own log, with nothing but the log's public key: the entries hash to the signed
 // head and to every checkpoint kept from before, each value opens its commitment, and the authoritative tables, built
 // again from the entries alone, are row by row the ones that are there. It only reads, and may run beside a server.
-// database is as in Options; scratch is a folder for the rebuilt tables.
-func Verify(ctx context.Context, database, verifierKey, scratch string, kept []evidence.Checkpoint) (*Verified, error) {
-	return VerifyWith(ctx, database, verifierKey, VerifyOptions{Scratch: scratch, Kept: kept})
-}
-
-// VerifyWith is Verify with all its options. Entries that were pruned, as the log says, are read from the archive; without one
-// their hashes in the tiles stand for them, and the tables cannot be compared.
-func VerifyWith(ctx context.Context, database, verifierKey string, o VerifyOptions) (*Verified, error) {
+// Entries that were pruned, as the log says, are read from the archive; without one their hashes in the tiles stand for them, and
+// the tables cannot be compared. database is as in Options.
+func Verify(ctx context.Context, database, verifierKey string, o VerifyOptions) (*Verified, error) {
 	stored, err := momentOf(ctx, database)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", placeOf(database), err)

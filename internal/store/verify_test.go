@@ -376,13 +376,13 @@ func TestVerifyFindsAnOldBackupOnlyByAKeptCheckpoint(t *testing.T) {
 func TestVerifyRefusesWhatIsNoDatabaseOfItsVersion(t *testing.T) {
 	f := open(t)
 	f.sql(`INSERT INTO migrations VALUES ('9999_later.sql', 'x')`)
-	if _, err := Verify(t.Context(), f.path, f.key, t.TempDir(), nil); !errors.Is(err, ErrNewerDatabase) {
+	if _, err := Verify(t.Context(), f.path, f.key, VerifyOptions{Scratch: t.TempDir()}); !errors.Is(err, ErrNewerDatabase) {
 		t.Error("newer:", err)
 	}
-	if _, err := Verify(t.Context(), f.path, "no key", t.TempDir(), nil); err == nil {
+	if _, err := Verify(t.Context(), f.path, "no key", VerifyOptions{Scratch: t.TempDir()}); err == nil {
 		t.Error("verified with no key")
 	}
-	if _, err := Verify(t.Context(), filepath.Join(t.TempDir(), "absent.db"), f.key, t.TempDir(), nil); err == nil {
+	if _, err := Verify(t.Context(), filepath.Join(t.TempDir(), "absent.db"), f.key, VerifyOptions{Scratch: t.TempDir()}); err == nil {
 		t.Error("verified a database that is not there")
 	}
 }

@@ -142,7 +142,7 @@ func check(ctx context.Context, server *sandbox.Sandbox, folder string, summary 
 	if err != nil {
 		return err
 	}
-	verified, err := store.Verify(ctx, server.App.Database(), string(key), folder, nil)
+	verified, err := store.Verify(ctx, server.App.Database(), string(key), store.VerifyOptions{Scratch: folder})
 	if err != nil {
 		return err
 	}
