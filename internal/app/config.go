@@ -247,12 +247,15 @@ func checkDatabase(database string) error {
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
 		return errors.New("must be a URL such as postgres://writ@db.example.com/writ?sslmode=verify-full") // without what may be a password
 	}
-	if _, secret := u.User.Password(); secret || u.Query().Has("password") {
+	if _, secret := u.User.Password(); secret || u.Query().Has("password") || u.Query().Has("sslpassword") {
 		return errors.New("holds a password: put it into a file of mode 0600 and name that with passfile=")
 	}
 	host := u.Hostname()
 	if named := u.Query().Get("host"); named != "" {
 		host = named
+	}
+	if strings.Contains(u.Host+host, ",") {
+		return errors.New("names several hosts: name the one that is the primary")
 	}
 	local := strings.HasPrefix(host, "/") || isLoopback(host)
 	if mode := u.Query().Get("sslmode"); !local && mode != "verify-full" && mode != "verify-ca" {

@@ -58,6 +58,10 @@ func (s *Store) KeepHead() error {
 	if s.opts.Acknowledged == "" || head.size == s.keptSize {
 		return nil
 	}
+	// Another process of this host may have acknowledged more.
+	if kept, ok, err := Acknowledged(s.opts.Acknowledged, s.opts.VerifierKey); !s.opts.AcceptLoss && (err != nil || ok && kept.Size >= head.size) {
+		return err
+	}
 	if err := writeFile(s.opts.Acknowledged, head.checkpoint, 0o600); err != nil {
 		return fmt.Errorf("%w: keep the acknowledged head: %w", access.ErrUnavailable, err)
 	}

@@ -222,7 +222,10 @@ func (c *cache) countOne(s statement) {
 		add, _ := s.args[3].(int64)
 		rows = slices.Clone(rows)
 		if i := slices.IndexFunc(rows, func(r bucketTotal) bool { return r.bucket == bucket }); i >= 0 {
-			rows[i].total += add
+			if rows[i].total += add; (rows[i].total < 0) != (add < 0) && add != 0 {
+				delete(c.usage, key) // beyond 64 bits: it is for the database to say
+				return
+			}
 		} else {
 			rows = append(rows, bucketTotal{bucket, add})
 		}

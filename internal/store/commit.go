@@ -234,10 +234,17 @@ func (s *Store) write(batch []*operation, singly bool) (results []result, err er
 	if err != nil {
 		return nil, err
 	}
-	if err := tx.prepare(batch); err != nil {
-		return nil, err
+	if !singly {
+		if err := tx.prepare(batch); err != nil {
+			return nil, fmt.Errorf("%w: %w", errFlush, err) // it may be one operation's
+		}
 	}
 	for i, op := range batch {
+		if singly {
+			if err := tx.prepare(batch[i : i+1]); err != nil && !errors.Is(err, errLost) {
+				return nil, &failure{op: i, err: err}
+			}
+		}
 		got, err := tx.record(op)
 		if err == nil && singly {
 			err = tx.on.flush(ctx)
@@ -347,7 +354,7 @@ func (tx *transaction) record(op *operation) (result, error) {
 		return result{err: unavailable(err)}, nil
 	}
 	if !op.urgent && !tx.store.db.granting() {
-		return result{err: fmt.Errorf("%w: the disk is full, only revoking works", access.ErrUnavailable)}, nil
+		return result{err: fmt.Errorf("%w: the database has no space left, or is not safe: only revoking works", access.ErrUnavailable)}, nil
 	}
 	if behind := tx.store.clockBehind(); !op.urgent && behind > maxClockBehind {
 		return result{err: fmt.Errorf("%w: the clock is %s behind the log: correct it", access.ErrUnavailable, behind.Round(time.Second))}, nil
@@ -447,7 +454,9 @@ func (tx *transaction) present(r *read) (int64, error) {
 // it adds to stand in the log.
 func (tx *transaction) prepare(batch []*operation) error {
 	var need []read
-	tx.checked = map[string]int64{}
+	if tx.checked == nil {
+		tx.checked = map[string]int64{}
+	}
 	add := func(r read) {
 		if _, known := tx.checked[r.key()]; !known {
 			tx.checked[r.key()] = 0

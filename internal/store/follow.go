@@ -80,8 +80,10 @@ func (tx *transaction) settle(next *head, lost error) error {
 		return lost // nothing of it can be told from what was there before
 	}
 	s := tx.store
-	for until := time.Now().Add(settleFor); time.Now().Before(until); {
-		stored, err := s.writes.begin(tx.ctx)
+	ctx, cancel := context.WithTimeout(tx.ctx, settleFor)
+	defer cancel()
+	for ctx.Err() == nil {
+		stored, err := s.writes.begin(ctx)
 		if err == nil {
 			err = tx.compare(next, stored, lost)
 			s.writes.rollback(tx.ctx)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -36,6 +37,7 @@ type postgres struct {
 	writes  *pgWriter
 	self    string // tells this process's notifications from others'
 	heard   chan struct{}
+	unsafe  atomic.Bool // it has been seen that the server may lose what it acknowledges
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 
@@ -49,19 +51,22 @@ func connectPostgres(ctx context.Context, o *Options) (_ backend, err error) {
 		return nil, fmt.Errorf("the URL of the PostgreSQL database: %w", err)
 	}
 	config.MaxConns, config.MinIdleConns = 8, 2
-	prepareConnection(config.ConnConfig)
+	if err := prepareConnection(config.ConnConfig); err != nil {
+		return nil, err
+	}
 	b := &postgres{options: o, self: rand.Text(), heard: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.close())
 		}
 	}()
+	config.AfterConnect = b.safe // what decisions read must be what is written
 	if b.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, unavailable(err)
 	}
 	writing := config.ConnConfig.Copy()
 	// A process that stops in the middle of a commit must not stop all others.
-	for name, value := range map[string]string{"lock_timeout": "10s", "idle_in_transaction_session_timeout": "10s", "statement_timeout": "60s"} {
+	for name, value := range map[string]string{"lock_timeout": "10s", "idle_in_transaction_session_timeout": "10s", "statement_timeout": "20s", "default_transaction_read_only": "off"} {
 		writing.RuntimeParams[name] = value
 	}
 	b.writes = &pgWriter{config: writing, backend: b}
@@ -83,7 +88,9 @@ func readPostgres(ctx context.Context, database string) (backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the URL of the PostgreSQL database: %w", err)
 	}
-	prepareConnection(config.ConnConfig)
+	if err := prepareConnection(config.ConnConfig); err != nil {
+		return nil, err
+	}
 	config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
@@ -92,9 +99,16 @@ func readPostgres(ctx context.Context, database string) (backend, error) {
 	return &postgres{options: &Options{Database: database}, pool: pool}, nil
 }
 
-func prepareConnection(c *pgx.ConnConfig) {
+// prepareConnection refuses several hosts: connections to two servers would read one and write another.
+func prepareConnection(c *pgx.ConnConfig) error {
 	c.ConnectTimeout = connectTimeout
 	c.RuntimeParams["application_name"] = "writ"
+	for _, other := range c.Fallbacks {
+		if other.Host != c.Host || other.Port != c.Port {
+			return fmt.Errorf("%w: the URL names several hosts: name the one that is the primary", ErrUnsafePostgres)
+		}
+	}
+	return nil
 }
 
 // makeSchema brings the schema up to date, one process at a time.
@@ -134,8 +148,8 @@ func (b *postgres) safe(ctx context.Context, conn *pgx.Conn) error {
 func (b *postgres) writer() writer   { return b.writes }
 func (b *postgres) readers() session { return pgSession{b.pool} }
 func (b *postgres) shared() bool     { return true }
+func (b *postgres) granting() bool   { return !b.unsafe.Load() }
 func (b *postgres) useReserve() bool { return false }
-func (b *postgres) granting() bool   { return true }
 
 func (b *postgres) full(err error) bool {
 	const diskFull = "53100"
@@ -155,7 +169,9 @@ func (b *postgres) recover(ctx context.Context) error {
 		return unavailable(err)
 	}
 	defer conn.Release()
-	return unavailable(b.safe(ctx, conn.Conn()))
+	err = b.safe(ctx, conn.Conn())
+	b.unsafe.Store(errors.Is(err, ErrUnsafePostgres))
+	return unavailable(err)
 }
 
 // leads reports whether this process holds the lock of the leader, and takes it if nobody does. It is lost with the connection.
@@ -169,7 +185,10 @@ func (b *postgres) leads(ctx context.Context) (bool, error) {
 		_ = b.leader.Close(ctx) // it does not answer
 	}
 	b.leader = nil
-	conn, err := pgx.ConnectConfig(ctx, b.writes.config.Copy())
+	config := b.writes.config.Copy()
+	// Who leads calls every second. One that has stopped, or whose host is gone, must not keep the lock.
+	config.RuntimeParams["idle_session_timeout"] = "10s"
+	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return false, unavailable(err)
 	}
@@ -324,6 +343,9 @@ func (w *pgWriter) connect(ctx context.Context) error {
 	if err := w.backend.safe(ctx, conn); err != nil {
 		return errors.Join(err, conn.Close(ctx))
 	}
+	if w.conn != nil {
+		w.backend.pool.Reset() // what was read elsewhere before may be another server's
+	}
 	w.conn, w.on = conn, conn
 	return nil
 }
@@ -333,7 +355,12 @@ func (w *pgWriter) script(ctx context.Context, text string) error {
 	return err
 }
 
+// roundTrip bounds every wait for the server's answer. It is longer than the server's own limits, and for networks that swallow.
+const roundTrip = 30 * time.Second
+
 func (w *pgWriter) begin(ctx context.Context) (storedHead, error) {
+	ctx, cancel := context.WithTimeout(ctx, roundTrip)
+	defer cancel()
 	if w.conn.IsClosed() {
 		if err := w.connect(ctx); err != nil {
 			return storedHead{}, fmt.Errorf("%w: %w", errLost, err)
@@ -342,7 +369,7 @@ func (w *pgWriter) begin(ctx context.Context) (storedHead, error) {
 	var head storedHead
 	var clock int64
 	var batch pgx.Batch
-	batch.Queue(`BEGIN`)
+	batch.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE`)
 	batch.Queue(selectHead + ` FOR UPDATE`)
 	batch.Queue(`SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT`)
 	results := w.conn.SendBatch(ctx, &batch)
@@ -368,7 +395,28 @@ func (w *pgWriter) lost(err error) error {
 	return err
 }
 
+func (w *pgWriter) row(ctx context.Context, text string, args []any, into ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, roundTrip)
+	defer cancel()
+	return w.lost(w.pgSession.row(ctx, text, args, into...))
+}
+
+func (w *pgWriter) each(ctx context.Context, text string, args []any, scan func(row func(...any) error) error) error {
+	ctx, cancel := context.WithTimeout(ctx, roundTrip)
+	defer cancel()
+	return w.lost(w.pgSession.each(ctx, text, args, scan))
+}
+
+func (w *pgWriter) numbers(ctx context.Context, reads []read) ([]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, roundTrip)
+	defer cancel()
+	values, err := w.pgSession.numbers(ctx, reads)
+	return values, w.lost(err)
+}
+
 func (w *pgWriter) run(ctx context.Context, statements []statement) error {
+	ctx, cancel := context.WithTimeout(ctx, roundTrip)
+	defer cancel()
 	var batch pgx.Batch
 	for _, s := range statements {
 		batch.Queue(s.text, s.args...)
@@ -377,6 +425,8 @@ func (w *pgWriter) run(ctx context.Context, statements []statement) error {
 }
 
 func (w *pgWriter) commit(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, roundTrip)
+	defer cancel()
 	var batch pgx.Batch
 	batch.Queue(`SELECT pg_notify($1, $2)`, channelMoved, w.backend.self)
 	batch.Queue(`COMMIT`)

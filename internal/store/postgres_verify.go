@@ -37,7 +37,9 @@ func momentOfPostgres(ctx context.Context, database string) (*moment, error) {
 	if err != nil {
 		return nil, err
 	}
-	prepareConnection(config)
+	if err := prepareConnection(config); err != nil {
+		return nil, err
+	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, err

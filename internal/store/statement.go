@@ -82,6 +82,9 @@ func (f *forms) of(text string) *form {
 		f.insert(out, text, row)
 		return out
 	}
+	if strings.HasPrefix(text, "INSERT ") {
+		return out // of rows that are read: nothing is known of them
+	}
 	set, where, _ := strings.Cut(text, " WHERE ")
 	for _, found := range f.equals.FindAllStringSubmatch(where, -1) {
 		out.fixed[found[2]] = argument(found[3])

@@ -156,7 +156,10 @@ func placeOf(database string) string {
 	if err != nil {
 		return "the PostgreSQL database"
 	}
-	return u.Redacted()
+	if host := u.Query().Get("host"); host != "" {
+		return "postgres://" + host + u.Path
+	}
+	return "postgres://" + u.Host + u.Path
 }
 
 // load reads the pseudonym key and the head, rebuilds the right edge of the tree, and writes the first entry of a new log.

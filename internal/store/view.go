@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/writ-project/writ/internal/access"
@@ -482,9 +483,13 @@ func (v *View) Usage(subject access.Ref, counter string, from int64) (int64, err
 	}
 	total := int64(0)
 	for _, r := range rows {
-		if r.bucket >= from {
-			total += r.total
+		if r.bucket < from {
+			continue
 		}
+		if r.total > math.MaxInt64-total {
+			return 0, fmt.Errorf("%w: the counter %q is beyond 64 bits", access.ErrUnavailable, counter)
+		}
+		total += r.total
 	}
 	v.depend(total, sum, name, counter, from)
 	return total, nil
