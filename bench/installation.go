@@ -87,6 +87,9 @@ func install(ctx context.Context, s settings, folder string) (_ *installation, e
 	if err != nil {
 		return i, err
 	}
+	if s.soak > 0 {
+		files["policy/access/soak.cedar"] = cedar(soakRules())
+	}
 	if err := app.Init(i.site, origin, files); err != nil {
 		return i, err
 	}
