@@ -56,7 +56,7 @@ type soaking struct {
 	kept    []string // files with checkpoints
 	newest  evidence.Checkpoint
 	out     *soakResult
-	checker *worker // checks, as no part of the load
+	checker *worker // no part of the load
 }
 
 // soak runs the mixed load on each database. A promise that is broken is an error; what is not flat is not.
@@ -324,6 +324,7 @@ func (k *soaking) grown(ctx context.Context) error {
 // restart ends the server under load, gracefully or not, and starts it again; then all that was acknowledged must be there.
 func (k *soaking) restart(ctx context.Context, graceful bool) error {
 	k.load.epoch.Add(1)
+	defer k.load.epoch.Add(1) // also after a failure, or workers would wait for ever
 	if graceful {
 		if err := k.server.stop(); err != nil {
 			return brokenError("a graceful stop: " + err.Error())
@@ -340,9 +341,7 @@ func (k *soaking) restart(ctx context.Context, graceful bool) error {
 		return brokenError("start again: " + err.Error())
 	}
 	k.out.Ready = append(k.out.Ready, millis(k.server.ready.Sub(k.server.started)))
-	err := k.afterRestart(ctx)
-	k.load.epoch.Add(1)
-	return err
+	return k.afterRestart(ctx)
 }
 
 // afterRestart looks for a sample of what was acknowledged: of late, and ever.

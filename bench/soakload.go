@@ -244,8 +244,8 @@ func (w *worker) finish(ctx, agent context.Context, n int, task *client.Task, gr
 			return err
 		}
 	}
+	var err error
 	why := "completed"
-	err := error(nil)
 	if rand.IntN(8) == 0 {
 		why = "revoked with its task"
 		err = w.try(ctx, "revoke task", func() error {
