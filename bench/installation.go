@@ -143,6 +143,11 @@ func (i *installation) serve(ctx context.Context, at state, before ...string) (*
 	if err != nil {
 		return nil, err
 	}
+	return i.launch(ctx, at, address, config, before...)
+}
+
+// launch runs `writ serve` with a configuration that is there already.
+func (i *installation) launch(ctx context.Context, at state, address, config string, before ...string) (*process, error) {
 	words := append(before[:len(before):len(before)], i.writ, "serve", "--config", config)
 	return start(ctx, exec.CommandContext(ctx, words[0], words[1:]...), address, "/readyz", filepath.Join(at.data, "serve.log"))
 }

@@ -104,7 +104,6 @@ func (r *run) soakOne(ctx context.Context, b base) (_ *soakResult, err error) {
 	if err := k.drive(ctx); err != nil {
 		return k.out, err
 	}
-	k.out.Calls = k.load.counts
 	if err := k.nothingIsAlive(ctx); err != nil {
 		return k.out, err
 	}
@@ -123,6 +122,7 @@ func (k *soaking) prepare(address string) error {
 		return err
 	}
 	k.load = &soaker{address: address, tokens: k.tokens, origin: strings.TrimSpace(string(public)), latency: &histogram{}, counts: map[string]int64{}}
+	k.out.Calls = k.load.counts
 	for subject, token := range map[string]*string{"guard": &k.load.guard, "order-system": &k.load.source} {
 		if *token, err = k.idp.Token(subject, audience, tokenLife, nil); err != nil {
 			return err
@@ -133,10 +133,12 @@ func (k *soaking) prepare(address string) error {
 }
 
 // begin starts the server, always at the same address.
-func (k *soaking) begin(ctx context.Context, address string) (err error) {
-	cmd := exec.CommandContext(ctx, k.writ, "serve", "--config", k.config)
+func (k *soaking) begin(ctx context.Context, address string) error {
 	k.lives++
-	k.server, err = start(ctx, cmd, address, "/readyz", filepath.Join(k.at.data, "serve.log"))
+	server, err := k.launch(ctx, k.at.state, address, k.config)
+	if err == nil {
+		k.server = server
+	}
 	return err
 }
 

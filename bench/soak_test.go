@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -96,11 +97,11 @@ func TestASoakNamesABrokenPromise(t *testing.T) {
 		}
 	}
 	server.Close()
-	if err := w.alive(t.Context(), "g", false, "revoked"); err == nil || err == errInterrupted {
+	if err := w.alive(t.Context(), "g", false, "revoked"); err == nil || errors.Is(err, errInterrupted) {
 		t.Errorf("a server that is gone, while none is restarted: %v", err)
 	}
 	s.epoch.Store(1)
-	if err := w.alive(t.Context(), "g", false, "revoked"); err != errInterrupted {
+	if err := w.alive(t.Context(), "g", false, "revoked"); !errors.Is(err, errInterrupted) {
 		t.Errorf("a server that is gone, while it is restarted: %v", err)
 	}
 }
