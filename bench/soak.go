@@ -379,7 +379,7 @@ func (k *soaking) nothingIsAlive(ctx context.Context) error {
 	if err := waitUntil(ctx, last.Add(time.Second)); err != nil {
 		return err
 	}
-	k.out.Dead = map[string]int{}
+	k.out.Dead, k.out.Sealed = map[string]int{}, map[string]int{}
 	for _, e := range k.load.dead {
 		if time.Now().Before(e.from) {
 			continue
@@ -388,6 +388,16 @@ func (k *soaking) nothingIsAlive(ctx context.Context) error {
 			return err
 		}
 		k.out.Dead[e.why]++
+		if e.task == "" {
+			continue
+		}
+		sealed, err := k.checker.sealed(ctx, e.task, e.why != "expired") // a sweep ends what has run out, some time later
+		if err != nil {
+			return err
+		}
+		if sealed {
+			k.out.Sealed[e.why]++
+		}
 	}
 	return nil
 }

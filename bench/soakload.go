@@ -35,6 +35,7 @@ type acked struct {
 // deadGrant is a grant that is dead from a time on.
 type deadGrant struct {
 	grant string
+	task  string // that is over too; empty: it may go on
 	from  time.Time
 	why   string
 }
@@ -151,9 +152,12 @@ func (s *soaker) buried(grants []client.Grant, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range grants {
-		e := deadGrant{g.ID, time.Now(), why}
-		if why == "expired" {
+		e := deadGrant{grant: g.ID, task: g.Task, from: time.Now(), why: why}
+		switch why {
+		case "expired":
 			e.from = g.ExpiresAt
+		case "revoked":
+			e.task = ""
 		}
 		s.deaths++
 		if len(s.dead) < mostEnded {
@@ -314,6 +318,19 @@ func (w *worker) alive(ctx context.Context, grant string, want bool, why string)
 		return brokenError(fmt.Sprintf("grant %s (%s): alive must be %v", grant, why, want))
 	}
 	return nil
+}
+
+// sealed reads a task that is over, and reports whether it is sealed yet. One that somebody ended must at least be ended.
+func (w *worker) sealed(ctx context.Context, id string, must bool) (bool, error) {
+	var got *client.Task
+	err := w.try(ctx, "read task", func() (err error) { got, err = w.client.Task(as(ctx, w.guard), id); return err })
+	if err != nil {
+		return false, err
+	}
+	if must && got.Status != "ended" && got.Status != "sealed" {
+		return false, brokenError(fmt.Sprintf("task %s is over, but %s", id, got.Status))
+	}
+	return got.Status == "sealed", nil
 }
 
 // brokenError is a promise that was not kept.

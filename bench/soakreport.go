@@ -26,7 +26,8 @@ type soakResult struct {
 	Killed        int              `json:"restarts_killed"`
 	Ready         []float64        `json:"ready_ms"` // after each
 	Looked        int              `json:"acknowledged_found"`
-	Dead          map[string]int   `json:"dead"`
+	Dead          map[string]int   `json:"dead"`   // grants, by why
+	Sealed        map[string]int   `json:"sealed"` // those of them whose tasks are sealed
 	Verified      int64            `json:"verified_entries"`
 	Checkpoints   int              `json:"verified_checkpoints"`
 	VerifySeconds float64          `json:"verify_seconds"`
@@ -99,7 +100,7 @@ func (r *soakResult) print(w io.Writer) {
 		fmt.Fprintf(w, "  %8d  %s\n", r.Calls[kind], kind)
 	}
 	for _, why := range slices.Sorted(maps.Keys(r.Dead)) {
-		fmt.Fprintf(w, "  %8d  grants seen dead at the end: %s\n", r.Dead[why], why)
+		fmt.Fprintf(w, "  %8d  grants seen dead at the end: %s; of %d the task is sealed\n", r.Dead[why], why, r.Sealed[why])
 	}
 	if n := len(r.Samples); n >= 4 {
 		const mib = 1 << 20
