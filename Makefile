@@ -13,8 +13,11 @@ REPEATS     ?= 3
 ENTRIES     ?= 100000
 DATABASES   ?= sqlite,postgres
 CONNECTIONS ?= 1,16,64
+SOAK        ?= 1h
+RATE        ?= 200
+RESTARTS    ?= 12
 
-.PHONY: test deps vet lint vuln race tamper cover mutate eval bench microbench fuzz docs build
+.PHONY: test deps vet lint vuln race tamper cover mutate eval bench soak microbench fuzz docs build
 
 ## test: everything that must hold before a change lands
 test: deps vet lint race tamper
@@ -56,6 +59,10 @@ eval:
 ## bench: whole governed requests on a real server, against a bare net/http handler. ENTRIES=1000000 takes an hour
 bench:
 	$(GO) run ./bench -duration $(DURATION) -repeats $(REPEATS) -entries $(ENTRIES) -databases $(DATABASES) -connections $(CONNECTIONS) -out $(or $(OUT),bench.json)
+
+## soak: an hour of mixed load with expiry, revocation and restarts: nothing is lost, and nothing grows but the log
+soak:
+	$(GO) run ./bench -soak $(SOAK) -rate $(RATE) -restarts $(RESTARTS) -identities 200 -databases $(or $(SOAKED),sqlite) -out $(or $(OUT),soak.json)
 
 ## microbench: the cost of deciding, appending and verifying, in process
 microbench:

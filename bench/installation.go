@@ -87,6 +87,9 @@ func install(ctx context.Context, s settings, folder string) (_ *installation, e
 	if err != nil {
 		return i, err
 	}
+	if s.soak > 0 {
+		files["policy/access/soak.cedar"] = cedar(soakRules())
+	}
 	if err := app.Init(i.site, origin, files); err != nil {
 		return i, err
 	}
@@ -140,6 +143,11 @@ func (i *installation) serve(ctx context.Context, at state, before ...string) (*
 	if err != nil {
 		return nil, err
 	}
+	return i.launch(ctx, at, address, config, before...)
+}
+
+// launch runs `writ serve` with a configuration that is there already.
+func (i *installation) launch(ctx context.Context, at state, address, config string, before ...string) (*process, error) {
 	words := append(before[:len(before):len(before)], i.writ, "serve", "--config", config)
 	return start(ctx, exec.CommandContext(ctx, words[0], words[1:]...), address, "/readyz", filepath.Join(at.data, "serve.log"))
 }

@@ -37,8 +37,11 @@ type settings struct {
 	entries          int // of the large log; 0: none is measured
 	idempotent       bool
 	flushes          bool
-	writ             string // program to measure; empty: built here
-	profile          string // file; then nothing is measured
+	writ             string        // program to measure; empty: built here
+	profile          string        // file; then nothing is measured
+	soak             time.Duration // 0: none; else nothing is measured
+	rate             float64       // of its calls, a second
+	restarts         int           // in it
 	perIdentity      float64
 }
 
@@ -78,8 +81,17 @@ func read(args []string, errs io.Writer) (settings, error) {
 	flags.BoolVar(&s.flushes, "flushes", true, "count the flushes of the disk; needs strace")
 	flags.StringVar(&s.writ, "writ", "", "program to measure; empty: built from here")
 	flags.StringVar(&s.profile, "profile", "", "measure nothing, but write a CPU profile of a warm server under the most connections to this file")
+	flags.DurationVar(&s.soak, "soak", 0, "measure nothing, but keep a mixed load on a server for so long, and see what grows; 0: no")
+	flags.Float64Var(&s.rate, "rate", 200, "calls a second of a soak, at most")
+	flags.IntVar(&s.restarts, "restarts", 12, "of the server in a soak, every second one by kill -9; 0: none")
 	if err := flags.Parse(args); err != nil {
 		return s, err
+	}
+	if s.soak < 0 || s.soak > tokenLife/2 || s.rate <= 0 || s.restarts < 0 || s.restarts > soakSamples/2 {
+		return s, fmt.Errorf("-soak must be at most %s, -rate positive, -restarts from 0 to %d", tokenLife/2, soakSamples/2)
+	}
+	if s.soak > 0 && s.identities < 10*soakWorkers {
+		return s, fmt.Errorf("-identities: a soak needs at least %d", 10*soakWorkers)
 	}
 	s.databases = strings.Split(*databases, ",")
 	for _, engine := range s.databases {
@@ -125,6 +137,9 @@ func bench(ctx context.Context, s settings, stdout, errs io.Writer) (err error) 
 	defer func() { err = errors.Join(err, r.close()) }()
 	if s.profile != "" {
 		return r.profile(ctx)
+	}
+	if s.soak > 0 {
+		return r.soak(ctx, stdout)
 	}
 	result := &report{Started: started.UTC().Format(time.RFC3339), Settings: s.told(), Policies: counted(), Machine: machineOf(ctx)}
 	for _, engine := range s.databases {

@@ -250,6 +250,7 @@ func TestFlushesAreCountedOnceAndInTime(t *testing.T) {
 func TestSettingsThatMakeNoSense(t *testing.T) {
 	for _, args := range []string{
 		"-databases mysql", "-databases sqlite,", "-connections 0", "-connections 1,x", "-duration 0s", "-repeats 0", "-identities 49", "-entries -1", "-unknown",
+		"-soak -1s", "-soak 7h", "-rate 0", "-restarts -1", "-restarts 31", "-soak 1m -identities 79",
 	} {
 		if _, err := read(strings.Fields(args), io.Discard); err == nil {
 			t.Errorf("%s is taken", args)

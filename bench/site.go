@@ -4,6 +4,8 @@ import (
 	"embed"
 	"fmt"
 	"strings"
+
+	"github.com/writ-project/writ/internal/access"
 )
 
 //go:embed schema.cedarschema derive.yaml
@@ -103,6 +105,16 @@ func riskRules() []rule {
 		{"queries-fast", "risk", "20", `principal, ` + runQuery, `context.counts.queries_per_hour > ` + never},
 		{"query-is-wide", "risk", "15", `principal, ` + runQuery, `context.derived.columns > 10 || context.args.limit > 5000`},
 	}
+}
+
+// soakRules are what people may do in a soak, besides answering.
+func soakRules() []rule {
+	acts := []string{access.ActRevoke, access.ActSuspend, access.ActResume, access.ActRead, access.ActReadEvidence}
+	rules := make([]rule, len(acts))
+	for i, act := range acts {
+		rules[i] = rule{"security-" + strings.ReplaceAll(act, "_", "-"), "permit", "1h", fmt.Sprintf(`principal in Team::"security", action == Writ::Action::%q, resource`, act), ""}
+	}
+	return rules
 }
 
 // cedar writes rules as a bundle's file.
