@@ -48,7 +48,7 @@ tamper:
 cover:
 	./scripts/cover
 
-## mutate: every change of an operator that no test notices, in SCOPE (packages or files); about an hour for all
+## mutate: every change of an operator that no test notices, in SCOPE (packages or files); an hour or more for all
 mutate:
 	./scripts/mutate $(MUTANTS) $(SCOPE)
 
