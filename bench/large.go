@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -305,9 +306,9 @@ func (r *run) verify(ctx context.Context, at base) (_ *verification, err error) 
 }
 
 func (r *run) verifyCommand(ctx context.Context, at base, key string) (int64, error) {
-	said, err := exec.CommandContext(ctx, r.writ, "evidence", "verify", "--data", at.data, "--key", key, "--json").CombinedOutput()
+	said, err := output(exec.CommandContext(ctx, r.writ, "evidence", "verify", "--data", at.data, "--key", key, "--json"))
 	if err != nil {
-		return 0, fmt.Errorf("writ evidence verify: %w\n%.2000s", err, said)
+		return 0, fmt.Errorf("writ evidence verify: %w", err)
 	}
 	var verified struct {
 		OK      bool  `json:"ok"`
@@ -320,6 +321,17 @@ func (r *run) verifyCommand(ctx context.Context, at base, key string) (int64, er
 		return 0, fmt.Errorf("the log does not verify: %.2000s", said)
 	}
 	return verified.Entries, nil
+}
+
+// output is what a command prints; what it says beside that, such as its progress, is in the error.
+func output(command *exec.Cmd) ([]byte, error) {
+	var beside bytes.Buffer
+	command.Stderr = &beside
+	said, err := command.Output()
+	if err != nil {
+		err = fmt.Errorf("%w\n%.2000s%.2000s", err, beside.Bytes(), said)
+	}
+	return said, err
 }
 
 func verifyStore(ctx context.Context, at base, public string) (int64, error) {

@@ -417,7 +417,7 @@ func (k *soaking) verifyAll(ctx context.Context) error {
 	for _, file := range k.kept {
 		words = append(words, "--checkpoint", file)
 	}
-	said, err := exec.CommandContext(ctx, k.writ, words...).CombinedOutput()
+	said, err := output(exec.CommandContext(ctx, k.writ, words...))
 	if err != nil {
 		return brokenError(fmt.Sprintf("writ evidence verify: %v\n%.2000s", err, said))
 	}
