@@ -204,7 +204,9 @@ func copyToPostgres(ctx context.Context, database string) (*copying, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the URL of the PostgreSQL database: %w", err)
 	}
-	prepareConnection(config)
+	if err := prepareConnection(config); err != nil {
+		return nil, err
+	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, err
