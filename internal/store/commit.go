@@ -241,7 +241,11 @@ func (s *Store) write(batch []*operation, singly bool) (results []result, err er
 	}
 	for i, op := range batch {
 		if singly {
-			if err := tx.prepare(batch[i : i+1]); err != nil && !errors.Is(err, errLost) {
+			err := tx.prepare(batch[i : i+1])
+			if errors.Is(err, errLost) {
+				return nil, err
+			}
+			if err != nil {
 				return nil, &failure{op: i, err: err}
 			}
 		}
