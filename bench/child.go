@@ -92,7 +92,8 @@ func serveBare(ctx context.Context, address, sample string) error {
 	return nil
 }
 
-// serveProfiled is `writ serve`, which writes a profile of its CPU from SIGUSR1 to its end. The real server has no such thing.
+// serveProfiled is `writ serve`, which writes a profile of its CPU from SIGUSR1 to its end, and beside it one of the memory in
+// use then. The real server has no such thing.
 func serveProfiled(ctx context.Context, file, profile string) (err error) {
 	config, err := app.LoadConfig(file)
 	if err != nil {
@@ -120,6 +121,15 @@ func serveProfiled(ctx context.Context, file, profile string) (err error) {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}()
-	defer pprof.StopCPUProfile()
-	return running.Serve(ctx, listener)
+	err = running.Serve(ctx, listener)
+	pprof.StopCPUProfile()
+	return errors.Join(err, writeHeap(profile+".heap"))
+}
+
+func writeHeap(file string) error {
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.WriteHeapProfile(out), out.Close())
 }

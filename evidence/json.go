@@ -51,11 +51,36 @@ type scanner struct {
 	data  []byte
 	pos   int
 	depth int
-	names [][]byte // of the objects that are open, innermost last
+	names names // of the objects that are open, innermost last
 }
 
-func newScanner(data []byte) *scanner {
-	return &scanner{data: data, names: make([][]byte, 0, 24)}
+func newScanner(data []byte) *scanner { return &scanner{data: data} }
+
+// names are a list whose first ones need no memory of their own: most texts have no more.
+type names struct {
+	first [24][]byte
+	rest  [][]byte
+	count int
+}
+
+func (n *names) at(i int) []byte {
+	if i < len(n.first) {
+		return n.first[i]
+	}
+	return n.rest[i-len(n.first)]
+}
+
+func (n *names) add(name []byte) {
+	if n.count < len(n.first) {
+		n.first[n.count] = name
+	} else {
+		n.rest = append(n.rest, name)
+	}
+	n.count++
+}
+
+func (n *names) cut(count int) {
+	n.count, n.rest = count, n.rest[:max(count-len(n.first), 0)]
 }
 
 func (s *scanner) fail(reason string) error { return &syntaxError{s.pos, reason} }
@@ -156,8 +181,8 @@ func (s *scanner) object(visit func(name, value []byte) error) error {
 		s.pos++
 		return nil
 	}
-	seen := nameSet{from: len(s.names)}
-	defer func() { s.names = s.names[:seen.from] }()
+	seen := nameSet{from: s.names.count}
+	defer func() { s.names.cut(seen.from) }()
 	for {
 		if err := s.member(&seen, visit); err != nil {
 			return err
@@ -176,10 +201,10 @@ func (s *scanner) member(seen *nameSet, visit func(name, value []byte) error) er
 	if err != nil {
 		return err
 	}
-	if seen.has(s.names, name) {
+	if seen.has(&s.names, name) {
 		return s.fail(fmt.Sprintf("the name %.40q appears twice", name))
 	}
-	s.names = append(s.names, name)
+	s.names.add(name)
 	s.space()
 	if s.peek() != ':' {
 		return s.fail("a colon is expected")
@@ -216,12 +241,11 @@ type nameSet struct {
 	long map[string]struct{}
 }
 
-func (n *nameSet) has(names [][]byte, name []byte) bool {
+func (n *nameSet) has(all *names, name []byte) bool {
 	const short = 16
-	own := names[n.from:]
-	if len(own) < short {
-		for _, other := range own {
-			if bytes.Equal(other, name) {
+	if all.count-n.from < short {
+		for i := n.from; i < all.count; i++ {
+			if bytes.Equal(all.at(i), name) {
 				return true
 			}
 		}
@@ -229,8 +253,8 @@ func (n *nameSet) has(names [][]byte, name []byte) bool {
 	}
 	if n.long == nil {
 		n.long = make(map[string]struct{})
-		for _, other := range own {
-			n.long[string(other)] = struct{}{}
+		for i := n.from; i < all.count; i++ {
+			n.long[string(all.at(i))] = struct{}{}
 		}
 	}
 	_, found := n.long[string(name)]

@@ -29,6 +29,9 @@ const (
 
 // checkQuery refuses parameters that the route does not take, or takes only once.
 func checkQuery(r *http.Request, takes []string) error {
+	if r.URL.RawQuery == "" {
+		return nil
+	}
 	if len(r.URL.RawQuery) > maxQuery {
 		return fault(codeInvalidQuery, "the query is too long")
 	}
@@ -97,10 +100,12 @@ func (c *call) readAll(most int64, within time.Duration) ([]byte, error) {
 }
 
 func checkContentType(h http.Header) error {
-	media, params, err := mime.ParseMediaType(h.Get("Content-Type"))
-	charset := params["charset"]
-	if err != nil || media != typeJSON || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return fault(codeMediaType, "send Content-Type: application/json")
+	if sent := h.Get("Content-Type"); sent != typeJSON {
+		media, params, err := mime.ParseMediaType(sent)
+		charset := params["charset"]
+		if err != nil || media != typeJSON || charset != "" && !strings.EqualFold(charset, "utf-8") {
+			return fault(codeMediaType, "send Content-Type: application/json")
+		}
 	}
 	if encoding := h.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
 		return fault(codeMediaType, "send the body uncompressed")
@@ -111,7 +116,7 @@ func checkContentType(h http.Header) error {
 // checkJSON accepts one JSON object with each key once, valid UTF-8 and bounded depth. A null at the top could be taken
 // for a false or a zero that nobody meant, so it is refused.
 func checkJSON(data []byte) error {
-	decoder := jsontext.NewDecoder(bytes.NewReader(data))
+	decoder := jsontext.NewDecoder(bytes.NewBuffer(data)) // a buffer is read in place
 	if decoder.PeekKind() != '{' {
 		if _, err := decoder.ReadToken(); err != nil {
 			return malformed(err)

@@ -50,7 +50,7 @@ func askOf(body *client.AccessRequest) (ask control.Ask, err error) {
 		return ask, fault(string(control.InvalidArgs), "args must be a JSON object")
 	}
 	for name, id := range map[string]string{"task": body.Task, "parent": body.Parent} {
-		if id != "" && !saneID.MatchString(id) {
+		if id != "" && !isSaneID(id) {
 			return ask, notFound("there is no " + name + " with this id")
 		}
 	}

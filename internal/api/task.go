@@ -24,7 +24,7 @@ const maxID = 64
 // id is an id in the path.
 func (c *call) id() (string, error) {
 	id := c.PathValue("id")
-	if len(id) > maxID || !saneID.MatchString(id) {
+	if len(id) > maxID || !isSaneID(id) {
 		return "", notFound("there is nothing with this id")
 	}
 	return id, nil

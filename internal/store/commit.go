@@ -121,13 +121,15 @@ func (s *Store) offer(op *operation) error {
 // run is the committing goroutine: the only one that writes.
 func (s *Store) run() {
 	defer close(s.stopped)
-	last := 1
+	last, took := 1, time.Duration(0)
 	for {
 		select {
 		case op := <-s.queue:
-			batch := s.gather(op, last)
+			batch := s.gather(op, last, max(s.opts.Gather, took))
 			last = len(batch)
+			began := time.Now()
 			s.commit(batch)
+			took = time.Since(began)
 		case <-s.db.moved():
 			s.catchUp()
 		case <-s.closing:
@@ -137,12 +139,12 @@ func (s *Store) run() {
 }
 
 // gather collects who else waits. Under load (the last batch had company) it waits until as many have come again,
-// at most opts.Gather; alone it does not wait at all.
-func (s *Store) gather(first *operation, last int) []*operation {
+// at most as long as said; alone it does not wait at all.
+func (s *Store) gather(first *operation, last int, most time.Duration) []*operation {
 	batch := append(make([]*operation, 0, max(last, 16)), first)
 	var late <-chan time.Time
 	if last > 1 {
-		timer := time.NewTimer(s.opts.Gather)
+		timer := time.NewTimer(most)
 		defer timer.Stop()
 		late = timer.C
 	}

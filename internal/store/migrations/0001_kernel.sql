@@ -109,7 +109,7 @@ CREATE TABLE approvals (
     approved_until BIGINT NOT NULL,
     version        BIGINT NOT NULL
 ){{clustered}};
-CREATE INDEX approvals_pending ON approvals (status, expires_at) WHERE status = 'pending';
+CREATE INDEX approvals_pending ON approvals (subject) WHERE status = 'pending';
 CREATE TABLE answers (
     approval TEXT   NOT NULL,
     person   TEXT   NOT NULL,
