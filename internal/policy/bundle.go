@@ -223,7 +223,7 @@ func (b *Bundle) Counters(r *access.Request) []Counter {
 	if err != nil {
 		return nil
 	}
-	args, err := readArgs(newReader(), a, r.Args)
+	args, err := b.schema.args(newReader(), a, r.Args)
 	if err != nil {
 		return nil
 	}

@@ -60,7 +60,7 @@ func (d *decision) run() (access.Decided, error) {
 	}
 	d.action = action
 	read := newReader()
-	args, err := readArgs(read, action, d.in.Request.Args)
+	args, err := d.bundle.schema.args(read, action, d.in.Request.Args)
 	if err != nil {
 		return access.Decided{}, err
 	}
@@ -123,16 +123,20 @@ func orUnknown(typ string) string {
 	return typ
 }
 
-// readArgs builds the arguments by the action's schema.
-func readArgs(read *reader, a *action, raw json.RawMessage) (tree, error) {
-	s := a.args()
-	if s == nil {
-		s = &shape{kind: kindRecord}
+// args reads the arguments by the action's schema.
+func (s *schema) args(read *reader, a *action, raw json.RawMessage) (tree, error) {
+	if known, ok := s.asked.get(a, raw); ok {
+		return known, nil
 	}
-	args, err := read.readRecord(raw, s, "args", MaxArgs)
+	declared := a.args()
+	if declared == nil {
+		declared = &shape{kind: kindRecord}
+	}
+	args, err := read.readRecord(raw, declared, "args", MaxArgs)
 	if err != nil {
 		return tree{}, &RequestError{InvalidArgs, err.Error()}
 	}
+	s.asked.put(a, raw, args)
 	return args, nil
 }
 

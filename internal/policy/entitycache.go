@@ -44,3 +44,42 @@ func (c *entityCache) put(e *access.Entity, n *node) {
 	// A copy of the text: who owns the entity may change it.
 	c.read[e.ID] = readEntity{access.Entity{Attributes: bytes.Clone(e.Attributes), Parents: slices.Clone(e.Parents)}, *n}
 }
+
+// argsCache remembers how arguments read, by the text that they were read from: one decision reads the same several times. It
+// is safe for concurrent use.
+type argsCache struct {
+	mu   sync.RWMutex
+	read map[argsText]tree
+}
+
+type argsText struct {
+	action *action
+	text   string
+}
+
+// What a cache of arguments keeps at most.
+const (
+	maxReadArgs     = 1024
+	maxReadArgsText = 512 // bytes
+)
+
+func newArgsCache() *argsCache { return &argsCache{read: map[argsText]tree{}} }
+
+func (c *argsCache) get(a *action, text []byte) (tree, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	known, ok := c.read[argsText{a, string(text)}]
+	return known, ok
+}
+
+func (c *argsCache) put(a *action, text []byte, read tree) {
+	if len(text) > maxReadArgsText {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.read) >= maxReadArgs {
+		clear(c.read)
+	}
+	c.read[argsText{a, string(text)}] = read
+}

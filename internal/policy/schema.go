@@ -26,6 +26,7 @@ type schema struct {
 	// entities are the actions and their groups: Cedar needs them in the entity map, or action groups match nothing.
 	entities map[types.EntityUID]types.Entity
 	cache    *entityCache
+	asked    *argsCache
 }
 
 type entityType struct {
@@ -88,7 +89,7 @@ func loadSchema(text []byte, faults *faultList) *schema {
 		faults.add(whole, "%v", err)
 		return nil
 	}
-	s := &schema{resolved: full, cache: newEntityCache()}
+	s := &schema{resolved: full, cache: newEntityCache(), asked: newArgsCache()}
 	s.build()
 	before := len(faults.list)
 	s.checkTypes(faults, whole)
