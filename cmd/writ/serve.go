@@ -30,7 +30,9 @@ func (c *serveCommand) Run(e *environment) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	log := slog.New(slog.NewJSONHandler(e.err, &slog.HandlerOptions{Level: level}))
+	lines := newLateLog(e.err, level)
+	defer lines.close()
+	log := slog.New(lines)
 	running, err := app.New(e.ctx, config, app.Options{Log: log})
 	if err != nil {
 		return err

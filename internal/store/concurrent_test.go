@@ -619,22 +619,22 @@ func TestAFullQueueRefusesAllButRevoking(t *testing.T) {
 // Alone, a commit waits for nobody; under load it gathers for at most the time that was set. Time is invented here.
 func TestGatherWaitsOnlyUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &Store{opts: Options{Gather: time.Millisecond}, queue: make(chan *operation, maxWaiting)}
+		s := &Store{queue: make(chan *operation, maxWaiting)}
 		start := time.Now()
 		op := &operation{}
 		for range 3 {
-			if got := s.gather(op, 1); len(got) != 1 || time.Since(start) != 0 {
+			if got := s.gather(op, 1, time.Millisecond); len(got) != 1 || time.Since(start) != 0 {
 				t.Error("alone it waited", time.Since(start), "for", len(got))
 			}
 		}
-		if got := s.gather(op, 5); len(got) != 1 || time.Since(start) != time.Millisecond {
+		if got := s.gather(op, 5, time.Millisecond); len(got) != 1 || time.Since(start) != time.Millisecond {
 			t.Error("the load is over, it waited", time.Since(start), "for", len(got))
 		}
 		start = time.Now()
 		for range 4 {
 			s.queue <- op
 		}
-		if got := s.gather(op, 5); len(got) != 5 || time.Since(start) != 0 {
+		if got := s.gather(op, 5, time.Millisecond); len(got) != 5 || time.Since(start) != 0 {
 			t.Error("as many as before came, it waited", time.Since(start), "for", len(got))
 		}
 		go func() {
@@ -642,7 +642,7 @@ func TestGatherWaitsOnlyUnderLoad(t *testing.T) {
 			s.queue <- op
 			s.queue <- op
 		}()
-		if got := s.gather(op, 3); len(got) != 3 || time.Since(start) != time.Millisecond/2 {
+		if got := s.gather(op, 3, time.Millisecond); len(got) != 3 || time.Since(start) != time.Millisecond/2 {
 			t.Error("it went on when as many had come, after", time.Since(start), "with", len(got))
 		}
 	})
