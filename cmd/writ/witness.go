@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 type witnessCommand struct {
 	Init   witnessInitCommand   `cmd:"" help:"Make the folder of a new witness: key, public key, configuration, empty memory."`
 	Serve  witnessServeCommand  `cmd:"" help:"Run the witness of a folder. It should be somebody else's machine than the log's."`
-	Forget witnessForgetCommand `cmd:"" help:"Accept that a log was restored from an older backup: set aside what the witness knows of it."`
+	Forget witnessForgetCommand `cmd:"" help:"Accept that a log was restored from an older backup: set aside what the witness knows of it, and go on from a checkpoint of it."`
 }
 
 type witnessInitCommand struct {
@@ -82,17 +83,29 @@ type witnessForgetCommand struct {
 	Origin string `arg:"" help:"Name of the log."`
 	Folder string `help:"Folder of the witness, which must not be running." default:"." type:"path"`
 	Reason string `help:"Why; it is shown to everybody who asks the witness." required:"" placeholder:"TEXT"`
+	Accept string `help:"File with the checkpoint to go on from, signed by the log, as \"writ evidence export --no-entries\" writes it: nothing older and nothing else is cosigned afterwards. Without it, first take the log out of witness.yaml." type:"existingfile" placeholder:"FILE"`
 }
 
 func (c *witnessForgetCommand) Run(e *environment) error {
-	known, err := witness.Forget(c.Folder, c.Origin, c.Reason, time.Now())
+	var accept []byte
+	if c.Accept != "" {
+		var err error
+		if accept, err = os.ReadFile(c.Accept); err != nil {
+			return err
+		}
+	}
+	known, err := witness.Forget(c.Folder, c.Origin, c.Reason, accept, time.Now())
 	if err != nil {
 		return err
 	}
 	if e.global.JSON {
 		return e.json(map[string]any{"origin": known.Origin, "size": known.Size, "root": known.Root.String()})
 	}
-	fmt.Fprintf(e.out, "Forgotten: %s at size %d, root %s.\nThe next checkpoint of this log is taken as it comes. What was known is kept in %s.\n",
-		plain(known.Origin), known.Size, known.Root, filepath.Join(c.Folder, "witness.forgotten"))
+	next := "If this log is added again, its next checkpoint is taken as it comes."
+	if accept != nil {
+		next = "The witness goes on from the checkpoint in " + c.Accept + "."
+	}
+	fmt.Fprintf(e.out, "Forgotten: %s at size %d, root %s.\n%s What was known is kept in %s.\n",
+		plain(known.Origin), known.Size, known.Root, next, filepath.Join(c.Folder, "witness.forgotten"))
 	return nil
 }

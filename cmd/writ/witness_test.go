@@ -108,13 +108,18 @@ func TestWitnessCommand(t *testing.T) {
 	if asked, err := ask(running.url); err != nil || !errors.Is(asked.Err(), witness.ErrSawNewer) {
 		t.Errorf("%v, %v", err, asked.Err())
 	}
-	forget := []string{"witness", "forget", "writ.example/log", "--folder", folder, "--reason", "the disk died"}
+	signed, err := evidence.Checkpoint{Origin: signer.Origin(), Size: tree.Size(), Root: tree.Root()}.Sign(signer)
+	accept := filepath.Join(t.TempDir(), "checkpoint")
+	if err := errors.Join(err, os.WriteFile(accept, signed, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	forget := []string{"witness", "forget", "writ.example/log", "--folder", folder, "--reason", "the disk died", "--accept", accept}
 	var out, errs bytes.Buffer
 	if code := run(t.Context(), forget, strings.NewReader(""), io.Discard, &errs); code != exitFailed || !strings.Contains(errs.String(), "stop it first") {
 		t.Errorf("while it runs: %d %s", code, &errs)
 	}
 	running.stop(t)
-	if code := run(t.Context(), forget, strings.NewReader(""), &out, io.Discard); code != exitOK || !strings.Contains(out.String(), "Forgotten: writ.example/log at size 3") {
+	if code := run(t.Context(), forget, strings.NewReader(""), &out, io.Discard); code != exitOK || !strings.Contains(out.String(), "Forgotten: writ.example/log at size 3") || !strings.Contains(out.String(), "goes on from") {
 		t.Errorf("%d %s", code, &out)
 	}
 	running = startWitness(t, folder)

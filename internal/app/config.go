@@ -59,6 +59,9 @@ type Witnesses struct {
 type Witness struct {
 	// URL is where it is asked; https, or http on a loopback address.
 	URL string `yaml:"url"`
+	// Monitor is where it shows what it has cosigned (its monitoring prefix): the proof without which nothing that it says against the log
+	// counts. Empty: the same URL.
+	Monitor string `yaml:"monitor"`
 	// Key is its verifier key, as it publishes it: name+hash+key.
 	Key string `yaml:"key"`
 }
@@ -219,6 +222,12 @@ func (w *Witnesses) problems() (problems []error) {
 	for _, ask := range w.Ask {
 		keys = append(keys, ask.Key)
 		if err := witness.CheckURL(ask.URL); err != nil {
+			problems = append(problems, err)
+		}
+		if ask.Monitor == "" {
+			continue
+		}
+		if err := witness.CheckURL(ask.Monitor); err != nil {
 			problems = append(problems, err)
 		}
 	}

@@ -16,6 +16,8 @@ import (
 // cosignEvery is how often witnesses are asked, if the log has grown.
 const cosignEvery = time.Second
 
+const notCosigned = "a witness has not cosigned the log"
+
 // cosigned is the log as it is published: under the newest checkpoint that enough witnesses have cosigned.
 type cosigned struct {
 	*store.Store
@@ -47,7 +49,7 @@ func newCosigned(c Witnesses, s *store.Store, key string, log *slog.Logger) (*co
 	o := witness.ClientOptions{LogKeys: []string{key}}
 	keys := make([]string, 0, len(c.Ask))
 	for _, w := range c.Ask {
-		o.Witnesses = append(o.Witnesses, witness.Peer{URL: w.URL, Key: w.Key})
+		o.Witnesses = append(o.Witnesses, witness.Peer{URL: w.URL, Monitor: w.Monitor, Key: w.Key})
 		keys = append(keys, w.Key)
 	}
 	client, err := witness.NewClient(o)
@@ -77,7 +79,8 @@ func (c *cosigned) Proof(ctx context.Context, index int64) (evidence.Proof, erro
 	return c.Store.Proof(ctx, index)
 }
 
-// start refuses a log that a witness knows another history of. A witness that does not answer is no reason.
+// start refuses a log that a witness proves another history of. A witness that does not answer is no reason, nor is one that claims
+// what it cannot prove.
 func (c *cosigned) start(ctx context.Context) error {
 	if err := c.recall(ctx); err != nil {
 		return err
@@ -85,6 +88,9 @@ func (c *cosigned) start(ctx context.Context) error {
 	err := c.ask(ctx)
 	if alarming(err) {
 		return fmt.Errorf("this log is not the one that its witnesses know: %w", err)
+	}
+	if err != nil {
+		c.log.ErrorContext(ctx, notCosigned, slog.Any("error", err))
 	}
 	return nil
 }
@@ -126,13 +132,25 @@ func (c *cosigned) loop(ctx context.Context) {
 			c.alarm.Store(&err)
 		}
 		if err != nil && ctx.Err() == nil {
-			c.log.ErrorContext(ctx, "a witness has not cosigned the log", slog.Any("error", err))
+			c.log.ErrorContext(ctx, notCosigned, slog.Any("error", err))
 		}
 	}
 }
 
 // ask has the head cosigned, keeps it if that was by enough, and returns what went wrong with any witness.
 func (c *cosigned) ask(ctx context.Context) error {
+	const attempts = 3
+	var err error
+	for range attempts {
+		var ahead *witness.Alarm
+		if err = c.askOnce(ctx); !errors.Is(err, witness.ErrSawNewer) || !errors.As(err, &ahead) || !c.catchesUp(ctx, ahead.Known.Size) {
+			return err
+		}
+	}
+	return err
+}
+
+func (c *cosigned) askOnce(ctx context.Context) error {
 	asked, err := c.client.Ask(ctx, c.Store.Checkpoint(), c.Consistency)
 	if err != nil {
 		return err
@@ -143,4 +161,20 @@ func (c *cosigned) ask(ctx context.Context) error {
 		err = c.KeepCosigned(ctx, asked.Checkpoint)
 	}
 	return errors.Join(err, asked.Err())
+}
+
+// catchesUp reports whether the log has the size, or has it soon: another process may have committed, and had it cosigned, a moment
+// before this one has heard of it.
+func (c *cosigned) catchesUp(ctx context.Context, size int64) bool {
+	const soon, between = 2 * time.Second, 10 * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, soon)
+	defer cancel()
+	for c.Size() < size {
+		select {
+		case <-time.After(between):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }

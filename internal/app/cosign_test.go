@@ -1,10 +1,16 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
+	"io"
+	"log/slog"
+	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +20,7 @@ import (
 	"github.com/writ-project/writ/evidence"
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/control"
+	"github.com/writ-project/writ/internal/pgtest"
 	"github.com/writ-project/writ/internal/store"
 	"github.com/writ-project/writ/internal/witness"
 )
@@ -99,6 +106,68 @@ func TestI1_AThiefWithDatabaseAndKeyCannotRewriteWhatAWitnessSaw(t *testing.T) {
 	check(t, os.Remove(filepath.Join(config.Data, AcknowledgedFile)))
 	if _, err := New(t.Context(), config, Options{}); !errors.Is(err, witness.ErrInconsistent) && !errors.Is(err, witness.ErrSawNewer) {
 		t.Error("the witness:", err)
+	}
+}
+
+// A witness that claims to have seen more, and does not show it, stops nothing; the log says so, and its cosignature is missing.
+func TestAWitnessIsNotTakenAtItsWord(t *testing.T) {
+	config := initialized(t, "http://127.0.0.1:1")
+	witnessed(t, &config)
+	liar := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "text/x.tlog.size")
+		rw.WriteHeader(http.StatusConflict)
+		_, _ = io.WriteString(rw, "1000000\n")
+	}))
+	defer liar.Close()
+	config.Witnesses.Ask[0].URL = liar.URL
+	var said bytes.Buffer
+	a, err := New(t.Context(), config, Options{Log: slog.New(slog.NewJSONHandler(&said, nil))})
+	check(t, err)
+	check(t, a.Close()) // which ends what logs
+	if !strings.Contains(said.String(), notCosigned) || !strings.Contains(said.String(), "does not prove it") {
+		t.Errorf("the log says %s", &said)
+	}
+	cosigned, err := newCosigned(config.Witnesses, a.store, keyOf(t, config), a.log)
+	check(t, err)
+	if err := cosigned.ask(t.Context()); !errors.Is(err, witness.ErrUnproven) || !errors.Is(err, evidence.ErrUnwitnessed) || alarming(err) {
+		t.Error(err)
+	}
+}
+
+// A process that starts while another one has later entries cosigned has not lost anything.
+func TestAProcessThatStartsIsNotBehindForLong(t *testing.T) {
+	server, err := pgtest.Start(t.Context())
+	check(t, err)
+	defer func() { check(t, server.Stop()) }()
+	config := initialized(t, "http://127.0.0.1:1")
+	config.Database, err = server.Database(t.Context())
+	check(t, err)
+	unwitnessed := config
+	witnessed(t, &config)
+	first, err := New(t.Context(), unwitnessed, Options{})
+	check(t, err)
+	defer func() { check(t, first.Close()) }()
+	ahead, err := newCosigned(config.Witnesses, first.store, keyOf(t, config), first.log)
+	check(t, err)
+	between := 0
+	proxy := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if between++; between == 1 {
+			openTask(t, first, "what the other process has recorded meanwhile")
+			check(t, ahead.ask(t.Context()))
+		}
+		at, err := url.Parse(config.Witnesses.Ask[0].URL)
+		check(t, err)
+		httputil.NewSingleHostReverseProxy(at).ServeHTTP(rw, r)
+	}))
+	defer proxy.Close()
+	second := config
+	second.Data = t.TempDir()
+	second.Witnesses.Ask = []Witness{{URL: proxy.URL, Key: config.Witnesses.Ask[0].Key}}
+	a, err := New(t.Context(), second, Options{})
+	check(t, err)
+	check(t, a.Close())
+	if between < 3 { // refused, proven, asked again
+		t.Errorf("the witness was asked %d times", between)
 	}
 }
 

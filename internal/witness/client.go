@@ -15,13 +15,38 @@ import (
 	"github.com/writ-project/writ/evidence"
 )
 
-// The alarms of asking. Both mean that the log and the witness no longer see the same history; a person must look.
+// The alarms of asking. Both mean that the log and the witness no longer see the same history; a person must look. The witness has
+// shown a checkpoint that the log's own key has signed: its word alone is [ErrUnproven].
 var (
-	// ErrSawNewer: the witness has cosigned a larger checkpoint than the log has. The log was rolled back, as by restoring an old backup.
+	// ErrSawNewer: the log has signed a larger checkpoint than it has now. It was rolled back, as by restoring an old backup, or
+	// it has grown since it asked, by another process.
 	ErrSawNewer = errors.New("the witness has seen a newer state of this log")
-	// ErrInconsistent: the witness has cosigned a checkpoint that this one does not continue. The log has forked.
+	// ErrInconsistent: the log has signed a checkpoint that this one does not continue. The log has forked.
 	ErrInconsistent = errors.New("the witness has seen another history of this log")
+	// ErrUnproven: the witness says one of the two, but does not show such a checkpoint. It counts as one that does not answer.
+	ErrUnproven = errors.New("the witness says that it has seen a newer state or another history of this log, and does not prove it")
 )
+
+// Alarm is an alarm with its proof. It wraps [ErrSawNewer] or [ErrInconsistent].
+type Alarm struct {
+	Known evidence.Checkpoint // that the log has signed
+	Note  []byte              // which says so
+	Head  evidence.Checkpoint // that the log asked about
+	err   error
+}
+
+// Error tells a person what to do.
+func (a *Alarm) Error() string {
+	hint := "Keep both, and find out who forked the log"
+	if errors.Is(a.err, ErrSawNewer) {
+		hint = "Restore a newer backup; if there is none, accept the loss, and have the witness's operator accept it"
+	}
+	return fmt.Sprintf("%v: the log's key has signed size %d with root %s, and now size %d with root %s. %s: %.600q",
+		a.err, a.Known.Size, a.Known.Root, a.Head.Size, a.Head.Root, hint, a.Note)
+}
+
+// Unwrap is one of the two alarms.
+func (a *Alarm) Unwrap() error { return a.err }
 
 const (
 	defaultTimeout = 10 * time.Second
@@ -31,7 +56,9 @@ const (
 // Peer is a witness to ask.
 type Peer struct {
 	URL string // submission prefix; https, or http on a loopback address
-	Key string // verifier key
+	// Monitor is the monitoring prefix, where the witness shows what it has cosigned; empty: the submission prefix.
+	Monitor string
+	Key     string // verifier key
 }
 
 // ClientOptions make a client.
@@ -54,10 +81,11 @@ type Client struct {
 
 // peer is what the client knows of a witness.
 type peer struct {
-	name string
-	key  string
-	url  string // of add-checkpoint
-	size int64  // that the witness is believed to have cosigned
+	name  string
+	key   string
+	url   string // of add-checkpoint
+	shown string // where it shows what it has cosigned of this log
+	size  int64  // that the witness is believed to have cosigned
 }
 
 // NewClient checks the witnesses. All faults are reported at once; they wrap evidence.ErrKey where a key is at fault.
@@ -71,8 +99,23 @@ func NewClient(o ClientOptions) (*Client, error) {
 	}
 	var faults []error
 	var keys []string
+	logs, err := logsByOrigin(o.LogKeys, "")
+	if err != nil || len(logs) != 1 {
+		faults = append(faults, errors.Join(fmt.Errorf("%w: the client needs the verifier keys of its log", evidence.ErrKey), err))
+	}
+	var origin string
+	for origin = range logs {
+		break
+	}
 	for _, w := range o.Witnesses {
-		endpoint, err := endpointOf(w.URL)
+		if w.Monitor == "" {
+			w.Monitor = w.URL
+		}
+		endpoint, err := endpointOf(w.URL, "add-checkpoint")
+		shown, err2 := endpointOf(w.Monitor, hashOf(origin), "checkpoint")
+		if err == nil {
+			err = err2
+		}
 		if err != nil {
 			faults = append(faults, err)
 		}
@@ -83,13 +126,10 @@ func NewClient(o ClientOptions) (*Client, error) {
 		}
 		name, _, _ := strings.Cut(w.Key, "+")
 		keys = append(keys, w.Key)
-		c.witnesses = append(c.witnesses, &peer{name: name, key: w.Key, url: endpoint})
+		c.witnesses = append(c.witnesses, &peer{name: name, key: w.Key, url: endpoint, shown: shown})
 	}
 	if _, err := evidence.NewCosignaturePolicy(1, keys...); err != nil {
 		faults = append(faults, err)
-	}
-	if _, err := logsByOrigin(o.LogKeys, ""); err != nil || len(o.LogKeys) == 0 {
-		faults = append(faults, errors.Join(fmt.Errorf("%w: the client needs the verifier keys of its log", evidence.ErrKey), err))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
@@ -99,12 +139,12 @@ func NewClient(o ClientOptions) (*Client, error) {
 
 // CheckURL makes sure that a witness can be asked at a URL.
 func CheckURL(prefix string) error {
-	_, err := endpointOf(prefix)
+	_, err := endpointOf(prefix, "add-checkpoint")
 	return err
 }
 
 // endpointOf holds URLs to what is safe: what travels is public, but whoever answers in a witness's place can withhold.
-func endpointOf(prefix string) (string, error) {
+func endpointOf(prefix string, path ...string) (string, error) {
 	u, err := url.Parse(prefix)
 	switch {
 	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
@@ -112,7 +152,7 @@ func endpointOf(prefix string) (string, error) {
 	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
 		return "", fmt.Errorf("the URL of a witness, %.200q, must be https, or http on a loopback address", prefix)
 	}
-	return u.JoinPath("add-checkpoint").String(), nil
+	return u.JoinPath(path...).String(), nil
 }
 
 // Prove yields the consistency proof between two sizes of the log, as evidence.ProveConsistency does. It is called by several
@@ -199,7 +239,7 @@ func (c *Client) ask(ctx context.Context, w *peer, head evidence.Checkpoint, bar
 				return nil, fmt.Errorf("cannot prove that size %d continues size %d: %w", head.Size, old, err)
 			}
 		}
-		status, content, body, err := c.post(ctx, w, request{old, proof, bare}.body())
+		status, content, body, err := c.send(ctx, http.MethodPost, w.url, request{old, proof, bare}.body())
 		switch {
 		case err != nil:
 			return nil, err
@@ -211,7 +251,7 @@ func (c *Client) ask(ctx context.Context, w *peer, head evidence.Checkpoint, bar
 			w.size = head.Size
 			return body, nil
 		case status == http.StatusUnprocessableEntity:
-			return nil, fmt.Errorf("%w: what it has cosigned at size %d is not the beginning of this log at size %d. Keep both, and find out who forked the log: %.300q", ErrInconsistent, old, head.Size, body)
+			return nil, c.proven(ctx, w, head, prove, fmt.Sprintf("what it has cosigned at size %d is not the beginning of this log at size %d: %.300q", old, head.Size, body))
 		case status != http.StatusConflict:
 			return nil, refused(status, body)
 		}
@@ -220,11 +260,40 @@ func (c *Client) ask(ctx context.Context, w *peer, head evidence.Checkpoint, bar
 			return nil, fmt.Errorf("it answers 409 without its size (%s, %.60q): it does not speak c2sp.org/tlog-witness", content, body)
 		}
 		if seen > head.Size {
-			return nil, fmt.Errorf("%w: it has cosigned size %d, this log has %d. Restore a newer backup; if there is none, the witness's operator must accept the loss", ErrSawNewer, seen, head.Size)
+			return nil, c.proven(ctx, w, head, prove, fmt.Sprintf("it has cosigned size %d, this log has %d", seen, head.Size))
 		}
 		w.size, old = seen, seen
 	}
 	return nil, errors.New("its size changed while it was asked: somebody else shows it this log, too")
+}
+
+// proven is what a witness's claim against a head is worth. Anybody who answers in its place can make one; only the log's key can
+// have signed the checkpoint that proves it.
+func (c *Client) proven(ctx context.Context, w *peer, head evidence.Checkpoint, prove Prove, claim string) error {
+	status, _, body, err := c.send(ctx, http.MethodGet, w.shown, nil)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrUnproven, claim, err)
+	}
+	if status != http.StatusOK {
+		return fmt.Errorf("%w: %s; %s answers %d: %.300q", ErrUnproven, claim, w.shown, status, body)
+	}
+	known, err := evidence.OpenCheckpoint(body, c.logKeys...)
+	if err != nil {
+		return fmt.Errorf("%w: %s; what %s shows is no checkpoint of this log: %w", ErrUnproven, claim, w.shown, err)
+	}
+	if known.Size > head.Size {
+		return &Alarm{known, body, head, ErrSawNewer}
+	}
+	var proof []evidence.Hash
+	if 0 < known.Size && known.Size < head.Size {
+		if proof, err = prove(ctx, known.Size, head.Size); err != nil {
+			return fmt.Errorf("cannot prove that size %d continues size %d: %w", head.Size, known.Size, err)
+		}
+	}
+	if err := evidence.VerifyConsistency(known, head, proof); err != nil {
+		return &Alarm{known, body, head, ErrInconsistent}
+	}
+	return fmt.Errorf("%w: %s; what %s shows, size %d, is the beginning of this log", ErrUnproven, claim, w.shown, known.Size)
 }
 
 func refused(status int, body []byte) error {
@@ -238,12 +307,14 @@ func refused(status int, body []byte) error {
 	return fmt.Errorf("it answers %d (%s): %.300q", status, hint, body)
 }
 
-func (c *Client) post(ctx context.Context, w *peer, body []byte) (status int, content string, answer []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(body))
+func (c *Client) send(ctx context.Context, method, url string, body []byte) (status int, content string, answer []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return 0, "", nil, err
 	}
-	req.Header.Set("Content-Type", typeText)
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", typeText)
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return 0, "", nil, err

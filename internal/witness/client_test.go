@@ -3,6 +3,7 @@ package witness_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -148,43 +149,64 @@ func TestAnswers(t *testing.T) {
 	strange := string(must(stranger.Cosign(l.checkpoint(5), noon()))(t))
 	ok := func(body string) []response { return []response{{http.StatusOK, "text/plain", body}} }
 	conflict := func(body string) response { return response{http.StatusConflict, "text/x.tlog.size", body} }
+	unprocessable := response{http.StatusUnprocessableEntity, "text/plain", "bad"}
+	shown := func(note []byte) response { return response{http.StatusOK, "text/plain", string(note)} }
+	fork, other := newLog(t, origin, "false"), newLog(t, "other.example/log", "other")
+	larger := strings.SplitAfter(string(l.head(6)), "\n\n")[0] + string(must(cosigner.Cosign(l.checkpoint(6), noon()))(t))
 	for name, x := range map[string]struct {
 		answers []response
-		is      error  // nil: see says
-		says    string // nothing: it has cosigned
+		shows   response // where it shows what it has cosigned; no status: nobody asks
+		is      error    // nil: see says
+		says    string   // nothing: it has cosigned
 	}{
-		"a cosignature":                   {ok(good), nil, ""},
-		"two lines, one by a stranger":    {ok(strange + good), nil, ""},
-		"after its size":                  {append([]response{conflict("3\n")}, ok(good)...), nil, ""},
-		"after its size, zero":            {append([]response{conflict("0\n")}, ok(good)...), nil, ""},
-		"its size, twice":                 {[]response{conflict("3\n"), conflict("4\n")}, nil, "size changed"},
-		"a larger size":                   {[]response{conflict("6\n")}, witness.ErrSawNewer, "size 6"},
-		"a size that grew past ours":      {[]response{conflict("3\n"), conflict("6\n")}, witness.ErrSawNewer, "size 6"},
-		"bad proof":                       {[]response{{http.StatusUnprocessableEntity, "text/plain", "bad"}}, witness.ErrInconsistent, "fork"},
-		"bad proof, after its size":       {[]response{conflict("3\n"), {http.StatusUnprocessableEntity, "text/plain", "bad"}}, witness.ErrInconsistent, "size 3"},
-		"an unknown log":                  {[]response{{http.StatusNotFound, "text/plain", "no"}}, nil, "does not know this log"},
-		"an unknown key":                  {[]response{{http.StatusForbidden, "text/plain", "no"}}, nil, "trusts another key"},
-		"an error of its own":             {[]response{{http.StatusInternalServerError, "text/plain", "disk"}}, nil, "disk"},
-		"too many requests":               {[]response{{http.StatusTooManyRequests, "text/plain", "slow down"}}, nil, "429"},
-		"a redirect":                      {[]response{{http.StatusTemporaryRedirect, "text/plain", ""}}, nil, "307"},
-		"nothing":                         {ok(""), nil, "no cosignature"},
-		"a page":                          {ok("<html>\n"), nil, "no cosignature"},
-		"a stranger's cosignature":        {ok(strange), evidence.ErrCosignature, "no cosignature"},
-		"a cosignature of something else": {ok(smaller), evidence.ErrUnverified, "no cosignature"},
-		"a text in front":                 {ok("x\n\n" + good), evidence.ErrUnverified, "no cosignature"},
-		"no line end":                     {ok(strings.TrimSuffix(good, "\n")), evidence.ErrCheckpoint, "no cosignature"},
-		"far too much":                    {ok(strings.Repeat("x", 1<<20)), nil, "more than 65536 bytes"},
-		"409 without the type of a size":  {[]response{{http.StatusConflict, "text/plain", "3\n"}}, nil, "does not speak"},
-		"409 without a size":              {[]response{conflict("")}, nil, "does not speak"},
-		"409 without a line end":          {[]response{conflict("3")}, nil, "does not speak"},
-		"409 with a negative size":        {[]response{conflict("-3\n")}, nil, "does not speak"},
-		"409 with two sizes":              {[]response{conflict("3\n3\n")}, nil, "does not speak"},
-		"409 with an endless size":        {[]response{conflict(strings.Repeat("9", 40) + "\n")}, nil, "does not speak"},
+		"a cosignature":                   {ok(good), response{}, nil, ""},
+		"two lines, one by a stranger":    {ok(strange + good), response{}, nil, ""},
+		"after its size":                  {append([]response{conflict("3\n")}, ok(good)...), response{}, nil, ""},
+		"after its size, zero":            {append([]response{conflict("0\n")}, ok(good)...), response{}, nil, ""},
+		"its size, twice":                 {[]response{conflict("3\n"), conflict("4\n")}, response{}, nil, "size changed"},
+		"an unknown log":                  {[]response{{http.StatusNotFound, "text/plain", "no"}}, response{}, nil, "does not know this log"},
+		"an unknown key":                  {[]response{{http.StatusForbidden, "text/plain", "no"}}, response{}, nil, "trusts another key"},
+		"an error of its own":             {[]response{{http.StatusInternalServerError, "text/plain", "disk"}}, response{}, nil, "disk"},
+		"too many requests":               {[]response{{http.StatusTooManyRequests, "text/plain", "slow down"}}, response{}, nil, "429"},
+		"a redirect":                      {[]response{{http.StatusTemporaryRedirect, "text/plain", ""}}, response{}, nil, "307"},
+		"nothing":                         {ok(""), response{}, nil, "no cosignature"},
+		"a page":                          {ok("<html>\n"), response{}, nil, "no cosignature"},
+		"a stranger's cosignature":        {ok(strange), response{}, evidence.ErrCosignature, "no cosignature"},
+		"a cosignature of something else": {ok(smaller), response{}, evidence.ErrUnverified, "no cosignature"},
+		"a text in front":                 {ok("x\n\n" + good), response{}, evidence.ErrUnverified, "no cosignature"},
+		"no line end":                     {ok(strings.TrimSuffix(good, "\n")), response{}, evidence.ErrCheckpoint, "no cosignature"},
+		"far too much":                    {ok(strings.Repeat("x", 1<<20)), response{}, nil, "more than 65536 bytes"},
+		"409 without the type of a size":  {[]response{{http.StatusConflict, "text/plain", "3\n"}}, response{}, nil, "does not speak"},
+		"409 without a size":              {[]response{conflict("")}, response{}, nil, "does not speak"},
+		"409 without a line end":          {[]response{conflict("3")}, response{}, nil, "does not speak"},
+		"409 with a negative size":        {[]response{conflict("-3\n")}, response{}, nil, "does not speak"},
+		"409 with two sizes":              {[]response{conflict("3\n3\n")}, response{}, nil, "does not speak"},
+		"409 with an endless size":        {[]response{conflict(strings.Repeat("9", 40) + "\n")}, response{}, nil, "does not speak"},
+
+		"a larger size":                    {[]response{conflict("6\n")}, shown(l.head(6)), witness.ErrSawNewer, "size 6"},
+		"a size that grew past ours":       {[]response{conflict("3\n"), conflict("6\n")}, shown(l.head(7)), witness.ErrSawNewer, "size 7"},
+		"a larger size of another history": {[]response{conflict("6\n")}, shown(fork.head(6)), witness.ErrSawNewer, "size 6"},
+		"bad proof":                        {[]response{unprocessable}, shown(fork.head(5)), witness.ErrInconsistent, "fork"},
+		"bad proof, after its size":        {[]response{conflict("3\n"), unprocessable}, shown(fork.head(3)), witness.ErrInconsistent, "size 3"},
+		"bad proof, and a larger size":     {[]response{unprocessable}, shown(l.head(6)), witness.ErrSawNewer, "size 6"},
+		"a larger size, and a fork":        {[]response{conflict("6\n")}, shown(fork.head(4)), witness.ErrInconsistent, "size 4"},
+		"a larger size, shown is ours":     {[]response{conflict("6\n")}, shown(l.head(5)), witness.ErrUnproven, "is the beginning of this log"},
+		"a larger size, shown is older":    {[]response{conflict("6\n")}, shown(l.head(2)), witness.ErrUnproven, "is the beginning of this log"},
+		"a larger size, shown is nothing":  {[]response{conflict("6\n")}, shown(l.head(0)), witness.ErrUnproven, "is the beginning of this log"},
+		"a larger size of another key":     {[]response{conflict("6\n")}, shown(other.head(6)), witness.ErrUnproven, "no checkpoint of this log"},
+		"a larger size by its word":        {[]response{conflict("6\n")}, shown([]byte(larger)), witness.ErrUnproven, "no checkpoint of this log"},
+		"a larger size that it hides":      {[]response{conflict("6\n")}, response{http.StatusNotFound, "text/plain", "no"}, witness.ErrUnproven, "404"},
+		"bad proof that it hides":          {[]response{unprocessable}, response{http.StatusNotFound, "text/plain", "no"}, witness.ErrUnproven, "404"},
+		"bad proof, shown is ours":         {[]response{unprocessable}, shown(l.head(5)), witness.ErrUnproven, "is the beginning of this log"},
+		"a larger size and far too much":   {[]response{conflict("6\n")}, shown(bytes.Repeat([]byte("x"), 1<<20)), witness.ErrUnproven, "more than 65536 bytes"},
 	} {
 		var requests []string
 		client := must(witness.NewClient(witness.ClientOptions{
-			LogKeys: []string{l.vkey}, Witnesses: []witness.Peer{{URL: "https://w.example/prefix/", Key: cosigner.VerifierKey()}},
+			LogKeys: []string{l.vkey}, Witnesses: []witness.Peer{{URL: "https://w.example/prefix/", Monitor: "https://w.example/monitor", Key: cosigner.VerifierKey()}},
 			Transport: transport(func(r *http.Request) (*http.Response, error) {
+				if url := fmt.Sprintf("https://w.example/monitor/%x/checkpoint", sha256.Sum256([]byte(origin))); r.Method == http.MethodGet && r.URL.String() == url && x.shows.status != 0 {
+					return x.shows.http(), nil
+				}
 				requests = append(requests, string(must(io.ReadAll(r.Body))(t)))
 				if r.Method != http.MethodPost || r.URL.String() != "https://w.example/prefix/add-checkpoint" || len(requests) > len(x.answers) {
 					return nil, fmt.Errorf("request %d is %s %s", len(requests), r.Method, r.URL)
@@ -288,24 +310,26 @@ func TestNewClientRefuses(t *testing.T) {
 		peers []witness.Peer
 		says  []string // nothing: it is fine
 	}{
-		"https":                 {[]string{l.vkey}, []witness.Peer{{"https://w.example", key}}, nil},
-		"https, a prefix":       {[]string{l.vkey}, []witness.Peer{{"https://w.example:8443/a/b/", key}}, nil},
-		"http on loopback":      {[]string{l.vkey}, []witness.Peer{{"http://127.0.0.1:8421", key}, {"http://[::1]/", newCosigner(t, "w.example/2", 2).VerifierKey()}}, nil},
-		"http elsewhere":        {[]string{l.vkey}, []witness.Peer{{"http://w.example", key}}, []string{"must be https"}},
-		"another scheme":        {[]string{l.vkey}, []witness.Peer{{"ftp://127.0.0.1", key}}, []string{"must be https"}},
-		"a password":            {[]string{l.vkey}, []witness.Peer{{"https://a:b@w.example", key}}, []string{"plain"}},
-		"a query":               {[]string{l.vkey}, []witness.Peer{{"https://w.example?x", key}}, []string{"plain"}},
-		"a fragment":            {[]string{l.vkey}, []witness.Peer{{"https://w.example#x", key}}, []string{"plain"}},
-		"no host":               {[]string{l.vkey}, []witness.Peer{{"https:///x", key}}, []string{"plain"}},
-		"no URL":                {[]string{l.vkey}, []witness.Peer{{"", key}}, []string{"plain"}},
+		"https":                 {[]string{l.vkey}, []witness.Peer{{URL: "https://w.example", Key: key}}, nil},
+		"a bad place to look":   {[]string{l.vkey}, []witness.Peer{{URL: "https://w.example", Monitor: "http://w.example", Key: key}}, []string{"must be https"}},
+		"two logs":              {[]string{l.vkey, newLog(t, "other.example/log", "other").vkey}, []witness.Peer{{URL: "https://w.example", Key: key}}, []string{"keys of its log"}},
+		"https, a prefix":       {[]string{l.vkey}, []witness.Peer{{URL: "https://w.example:8443/a/b/", Key: key}}, nil},
+		"http on loopback":      {[]string{l.vkey}, []witness.Peer{{URL: "http://127.0.0.1:8421", Key: key}, {URL: "http://[::1]/", Key: newCosigner(t, "w.example/2", 2).VerifierKey()}}, nil},
+		"http elsewhere":        {[]string{l.vkey}, []witness.Peer{{URL: "http://w.example", Key: key}}, []string{"must be https"}},
+		"another scheme":        {[]string{l.vkey}, []witness.Peer{{URL: "ftp://127.0.0.1", Key: key}}, []string{"must be https"}},
+		"a password":            {[]string{l.vkey}, []witness.Peer{{URL: "https://a:b@w.example", Key: key}}, []string{"plain"}},
+		"a query":               {[]string{l.vkey}, []witness.Peer{{URL: "https://w.example?x", Key: key}}, []string{"plain"}},
+		"a fragment":            {[]string{l.vkey}, []witness.Peer{{URL: "https://w.example#x", Key: key}}, []string{"plain"}},
+		"no host":               {[]string{l.vkey}, []witness.Peer{{URL: "https:///x", Key: key}}, []string{"plain"}},
+		"no URL":                {[]string{l.vkey}, []witness.Peer{{URL: "", Key: key}}, []string{"plain"}},
 		"no witness":            {[]string{l.vkey}, nil, []string{"no verifier key of a witness"}},
-		"one witness twice":     {[]string{l.vkey}, []witness.Peer{{"https://a.example", key}, {"https://b.example", key}}, []string{"count twice"}},
-		"the log as a witness":  {[]string{l.vkey}, []witness.Peer{{"https://w.example", l.vkey}}, []string{"its own witness", "key of a log"}},
-		"the log's key":         {[]string{logKey}, []witness.Peer{{"https://w.example", ownKey}}, []string{"its own witness"}},
-		"no log":                {nil, []witness.Peer{{"https://w.example", key}}, []string{"keys of its log"}},
-		"no log key":            {[]string{"x"}, []witness.Peer{{"https://w.example", key}}, []string{`"x"`}},
-		"several":               {nil, []witness.Peer{{"http://a.example", "x"}, {"", key}}, []string{"must be https", "plain", `"x"`, "keys of its log"}},
-		"a key that is no text": {[]string{l.vkey}, []witness.Peer{{"https://w.example", "\x00"}}, []string{"no verifier key"}},
+		"one witness twice":     {[]string{l.vkey}, []witness.Peer{{URL: "https://a.example", Key: key}, {URL: "https://b.example", Key: key}}, []string{"count twice"}},
+		"the log as a witness":  {[]string{l.vkey}, []witness.Peer{{URL: "https://w.example", Key: l.vkey}}, []string{"its own witness", "key of a log"}},
+		"the log's key":         {[]string{logKey}, []witness.Peer{{URL: "https://w.example", Key: ownKey}}, []string{"its own witness"}},
+		"no log":                {nil, []witness.Peer{{URL: "https://w.example", Key: key}}, []string{"keys of its log"}},
+		"no log key":            {[]string{"x"}, []witness.Peer{{URL: "https://w.example", Key: key}}, []string{`"x"`}},
+		"several":               {nil, []witness.Peer{{URL: "http://a.example", Key: "x"}, {URL: "", Key: key}}, []string{"must be https", "plain", `"x"`, "keys of its log"}},
+		"a key that is no text": {[]string{l.vkey}, []witness.Peer{{URL: "https://w.example", Key: "\x00"}}, []string{"no verifier key"}},
 	} {
 		_, err := witness.NewClient(witness.ClientOptions{LogKeys: x.logs, Witnesses: x.peers})
 		if (err == nil) != (x.says == nil) {

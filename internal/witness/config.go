@@ -95,15 +95,9 @@ func Load(folder string) (Config, *evidence.Cosigner, error) {
 		return Config{}, nil, err
 	}
 	path := filepath.Join(folder, configFile)
-	content, err := os.ReadFile(path)
+	config, err := readConfig(path)
 	if err != nil {
 		return Config{}, nil, err
-	}
-	var config Config
-	decoder := yaml.NewDecoder(bytes.NewReader(content))
-	decoder.KnownFields(true)
-	if err := decoder.Decode(&config); err != nil && !errors.Is(err, io.EOF) {
-		return Config{}, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	for _, file := range []*string{&config.TLS.Certificate, &config.TLS.Key} {
 		if *file != "" && !filepath.IsAbs(*file) {
@@ -114,6 +108,19 @@ func Load(folder string) (Config, *evidence.Cosigner, error) {
 		return Config{}, nil, fmt.Errorf("%s:\n%w", path, err)
 	}
 	return config, cosigner, nil
+}
+
+func readConfig(path string) (config Config, err error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, err
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&config); err != nil && !errors.Is(err, io.EOF) {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return config, nil
 }
 
 func loadKey(folder string) (*evidence.Cosigner, error) {
@@ -185,10 +192,12 @@ func isLoopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// Forget makes a witness that does not run forget what it knows of a log, so that it accepts any next checkpoint of it. What it
-// knew, when, and why it was forgotten stays in a file beside the memory, and is shown to everybody. It returns the checkpoint.
+// Forget sets aside what a witness that does not run knows of a log. With accept, a checkpoint that the log has signed, the
+// witness has cosigned exactly that instead, and goes on from there. Without, it would take any checkpoint that the log ever
+// signed; so then the log must not be among those that it cosigns. What it knew, when, and why it was forgotten stays in a file
+// beside the memory, and is shown to everybody. It returns the checkpoint that was known.
 // The error wraps [ErrInUse] or [ErrMemory], among others.
-func Forget(folder, origin, reason string, at time.Time) (evidence.Checkpoint, error) {
+func Forget(folder, origin, reason string, accept []byte, at time.Time) (evidence.Checkpoint, error) {
 	if strings.TrimSpace(reason) == "" {
 		return evidence.Checkpoint{}, errors.New("give a reason: whoever relies on this witness will want to know it")
 	}
@@ -196,10 +205,49 @@ func Forget(folder, origin, reason string, at time.Time) (evidence.Checkpoint, e
 	if err != nil {
 		return evidence.Checkpoint{}, err
 	}
+	path := filepath.Join(folder, configFile)
+	config, err := readConfig(path)
+	if err != nil {
+		return evidence.Checkpoint{}, err
+	}
+	logs, err := logsByOrigin(config.Logs, cosigner.VerifierKey())
+	if err != nil {
+		return evidence.Checkpoint{}, fmt.Errorf("%s: logs: %w", path, err)
+	}
+	keys := logs[origin]
+	if accept == nil && len(keys) > 0 {
+		return evidence.Checkpoint{}, fmt.Errorf("the witness cosigns this log, and would take any checkpoint of it, also of the lost history, from anybody: "+
+			"name the checkpoint to go on from with --accept (`writ evidence export --no-entries FOLDER` writes FOLDER/checkpoint), or take the log out of %s", path)
+	}
 	m, err := openMemory(folder, cosigner.VerifierKey())
 	if err != nil {
 		return evidence.Checkpoint{}, err
 	}
-	known, err := m.forget(origin, reason, at)
+	known, err := m.forget(origin, reason, at, func(known record) (record, error) {
+		if accept == nil {
+			return record{}, nil
+		}
+		return accepted(cosigner, known, accept, keys, at)
+	})
 	return known.checkpoint, errors.Join(err, m.close())
+}
+
+// accepted is the record of a checkpoint that the operator accepts in the place of the known one.
+func accepted(cosigner *evidence.Cosigner, known record, signed []byte, logKeys []string, at time.Time) (record, error) {
+	c, err := evidence.OpenCheckpoint(signed, logKeys...)
+	if err == nil {
+		signed, err = evidence.LogSignatures(signed, logKeys...)
+	}
+	if err != nil {
+		return record{}, fmt.Errorf("the checkpoint to accept: %w", err)
+	}
+	if at, err = known.next(at); err != nil {
+		return record{}, err
+	}
+	line, err := cosigner.Cosign(c, at)
+	if err != nil {
+		return record{}, err
+	}
+	merged, err := evidence.MergeCosignatures(signed, line, cosigner.VerifierKey())
+	return record{c, at, merged}, err
 }

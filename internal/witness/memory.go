@@ -41,6 +41,18 @@ type record struct {
 	note       []byte    // signed by the log and the witness
 }
 
+// next is the time of the next cosignature: never before the last one, or one would deny the other. A clock that is far behind is
+// refused.
+func (r record) next(now time.Time) (time.Time, error) {
+	now = now.Truncate(time.Second)
+	if behind := r.at.Sub(now); behind > maxClockBehind {
+		return time.Time{}, fmt.Errorf("the clock is %s behind the last cosignature of %.80q: correct it", behind, r.checkpoint.Origin)
+	} else if behind > 0 {
+		return r.at, nil
+	}
+	return now, nil
+}
+
 // memory is what a witness has cosigned. The file holds the cosigned checkpoints themselves, so each says under which key
 // the witness vouched for it, and a changed one is seen.
 type memory struct {
@@ -74,6 +86,9 @@ type forgotten struct {
 	Size       int64     `json:"size"`
 	Reason     string    `json:"reason"`
 	Checkpoint string    `json:"checkpoint"`
+	Accepted   string    `json:"accepted,omitempty"` // the checkpoint that the witness goes on from, cosigned
+
+	last time.Time // of the cosignature that was forgotten
 }
 
 // createMemory makes the empty memory of a new witness. There is no other way to an empty one.
@@ -156,17 +171,28 @@ func (m *memory) loadForgotten() error {
 		if err := decoder.Decode(&f); err != nil {
 			return fmt.Errorf("%s is damaged: %w", filepath.Join(m.folder, forgottenFile), err)
 		}
+		r, err := m.read(f.Checkpoint)
+		if err != nil {
+			return fmt.Errorf("%s is damaged: %w", filepath.Join(m.folder, forgottenFile), err)
+		}
+		f.last = r.at
 		m.forgotten = append(m.forgotten, f)
 	}
 	return nil
 }
 
-// known is the record of a log, or the empty tree.
+// known is the record of a log, or the empty tree. The time of a cosignature is not forgotten.
 func (m *memory) known(origin string) record {
 	if r, found := m.records[origin]; found {
 		return r
 	}
-	return record{checkpoint: evidence.Checkpoint{Origin: origin, Root: evidence.NewTree().Root()}}
+	r := record{checkpoint: evidence.Checkpoint{Origin: origin, Root: evidence.NewTree().Root()}}
+	for _, f := range m.forgotten {
+		if f.Origin == origin && f.last.After(r.at) {
+			r.at = f.last
+		}
+	}
+	return r
 }
 
 // all returns the records and what was forgotten.
@@ -195,7 +221,7 @@ func (m *memory) advance(origin string, next func(known record) (record, error))
 	}
 	records := maps.Clone(m.records)
 	records[origin] = r
-	if known.note == nil || r.checkpoint != known.checkpoint { // else the disk says it already, but for the time
+	if known.note == nil || r.checkpoint != known.checkpoint || !r.at.Equal(known.at) { // else the disk says it already
 		if err := m.save(records); err != nil {
 			return err
 		}
@@ -218,15 +244,20 @@ func (m *memory) save(records map[string]record) error {
 	return m.replace(stateFile, append(content, '\n'))
 }
 
-// forget moves what is known of a log into the file of forgotten records. It is on the disk there before it is gone here.
-func (m *memory) forget(origin, reason string, at time.Time) (record, error) {
+// forget moves what is known of a log into the file of forgotten records, and puts in its place what instead returns, if that has
+// a note. It is on the disk there before it is gone here.
+func (m *memory) forget(origin, reason string, at time.Time, instead func(known record) (record, error)) (record, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	known, found := m.records[origin]
 	if !found {
 		return record{}, fmt.Errorf("nothing is known of the log %.80q: the name must be exactly its origin", origin)
 	}
-	gone := append(slices.Clone(m.forgotten), forgotten{at.UTC(), origin, known.checkpoint.Size, reason, string(known.note)})
+	next, err := instead(known)
+	if err != nil {
+		return record{}, err
+	}
+	gone := append(slices.Clone(m.forgotten), forgotten{at.UTC(), origin, known.checkpoint.Size, reason, string(known.note), string(next.note), known.at})
 	var lines bytes.Buffer
 	for _, f := range gone {
 		line, err := json.Marshal(f)
@@ -240,6 +271,9 @@ func (m *memory) forget(origin, reason string, at time.Time) (record, error) {
 	}
 	records := maps.Clone(m.records)
 	delete(records, origin)
+	if next.note != nil {
+		records[origin] = next
+	}
 	if err := m.save(records); err != nil {
 		return record{}, err
 	}

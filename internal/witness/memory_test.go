@@ -97,11 +97,16 @@ func TestMemoryThatCannotBeTrustedIsRefused(t *testing.T) {
 	if err := w.reopen(); err != nil {
 		t.Errorf("put back: %v", err)
 	}
-	if err := os.WriteFile(filepath.Join(w.folder, "witness.forgotten"), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(w.folder, "witness.forgotten"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.reopen(); !errors.Is(err, witness.ErrMemory) {
-		t.Errorf("what was forgotten is damaged: %v", err)
+	for _, damaged := range []string{"{", `{"origin":"x"}`} {
+		if err := os.WriteFile(filepath.Join(w.folder, "witness.forgotten"), []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.reopen(); !errors.Is(err, witness.ErrMemory) {
+			t.Errorf("what was forgotten is damaged: %v", err)
+		}
 	}
 }
 
@@ -141,7 +146,7 @@ func TestTwoProcessesCannotShareAMemory(t *testing.T) {
 	if err := w.reopen(); !errors.Is(err, witness.ErrInUse) {
 		t.Errorf("a second witness: %v", err)
 	}
-	if _, err := witness.Forget(w.folder, origin, "test", noon()); !errors.Is(err, witness.ErrInUse) {
+	if _, err := witness.Forget(w.folder, origin, "test", l.head(3), noon()); !errors.Is(err, witness.ErrInUse) {
 		t.Errorf("forgetting beside a running witness: %v", err)
 	}
 }
@@ -211,12 +216,23 @@ func TestForget(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for name, x := range map[string]struct{ origin, reason string }{"no reason": {origin, " "}, "another log": {"x", "r"}} {
-		if _, err := witness.Forget(w.folder, x.origin, x.reason, noon()); err == nil {
-			t.Errorf("%s: no error", name)
+	for name, x := range map[string]struct {
+		origin, reason string
+		accept         []byte
+		says           string
+	}{
+		"no reason":                    {origin, " ", restored.head(5), "reason"},
+		"a log that it does not know":  {"x", "r", nil, "nothing is known"},
+		"any checkpoint that may come": {origin, "r", nil, "--accept"},
+		"an empty file":                {origin, "r", []byte{}, "checkpoint"},
+		"a checkpoint of another log":  {origin, "r", other.head(5), "checkpoint"},
+		"a forged checkpoint":          {origin, "r", []byte(strings.Replace(seen, "\n10\n", "\n9\n", 1)), "checkpoint"},
+	} {
+		if _, err := witness.Forget(w.folder, x.origin, x.reason, x.accept, noon()); err == nil || !strings.Contains(err.Error(), x.says) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
-	known, err := witness.Forget(w.folder, origin, "disk died;\nbackup of Monday", noon().Add(time.Hour))
+	known, err := witness.Forget(w.folder, origin, "disk died;\nbackup of Monday", restored.head(5), noon().Add(time.Hour))
 	if err != nil || known != l.checkpoint(10) {
 		t.Fatalf("%v, %v", known, err)
 	}
@@ -226,24 +242,64 @@ func TestForget(t *testing.T) {
 		t.Errorf("kept is %s", kept)
 	}
 	page := send(t, http.MethodGet, w.url+"/", "").body
-	if !strings.Contains(page, "Forgotten on 2026-11-23T13:00:00Z: "+origin+", which was at size 10.\n  Reason: \"disk died;\\nbackup of Monday\"\n") {
+	if !strings.Contains(page, "Forgotten on 2026-11-23T13:00:00Z: "+origin+", which was at size 10.\n  Reason: \"disk died;\\nbackup of Monday\"\n  Went on from size 5, root "+restored.checkpoint(5).Root.String()) {
 		t.Errorf("the page says\n%s", page)
 	}
-	if r := w.monitor(origin); r.status != http.StatusNotFound {
-		t.Errorf("still shown: %d %s", r.status, r.body)
+	shown := []byte(w.monitor(origin).body)
+	if c, _, err := must(evidence.NewCosignaturePolicy(1, w.key))(t).Check(shown, l.vkey); err != nil || c != restored.checkpoint(5) {
+		t.Errorf("shown is %s: %v", shown, err)
 	}
-	w.mustAdd(restored, 0, 6)
+	for name, body := range map[string]string{
+		"the lost history, from its beginning": l.body(0, 10), "the lost history, as it was": l.body(10, 10), "the lost history, larger": l.body(5, 11),
+		"what both have": l.body(0, 4), "the same size of the lost history": l.body(5, 5),
+	} {
+		if r := w.add(body); r.status != http.StatusConflict && r.status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d %s", name, r.status, r.body)
+		}
+	}
+	w.now = noon().Add(time.Hour)
+	w.mustAdd(restored, 5, 6)
 	w.mustAdd(other, 3, 4)
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := witness.Forget(w.folder, origin, "again", noon().Add(2*time.Hour)); err != nil {
+	if _, err := witness.Forget(w.folder, origin, "again", restored.head(5), noon().Add(2*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	if kept := must(os.ReadFile(filepath.Join(w.folder, "witness.forgotten")))(t); bytes.Count(kept, []byte("\n")) != 2 {
 		t.Errorf("kept is %s", kept)
 	}
 	w.open()
+}
+
+// Only what the witness no longer cosigns can be forgotten without saying what it goes on from.
+func TestForgetALogThatIsNoLongerCosigned(t *testing.T) {
+	l := newLog(t, origin, "true")
+	w := newWitness(t, l.vkey)
+	w.mustAdd(l, 0, 4)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(w.folder, "witness.yaml")
+	before := must(os.ReadFile(config))(t)
+	if err := os.WriteFile(config, []byte("listen: 127.0.0.1:0\nlogs: []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := witness.Forget(w.folder, origin, "r", l.head(4), noon()); err == nil {
+		t.Error("a checkpoint of a log without a key was accepted")
+	}
+	if known, err := witness.Forget(w.folder, origin, "r", nil, noon()); err != nil || known != l.checkpoint(4) {
+		t.Errorf("%v, %v", known, err)
+	}
+	if err := os.WriteFile(config, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	w.now = noon().Add(-time.Second)
+	w.mustAdd(l, 0, 3)
+	if _, found, err := evidence.OpenCosigned([]byte(w.monitor(origin).body), w.key); err != nil || !found[0].Time.Equal(noon()) {
+		t.Errorf("the time was forgotten, too: %v, %v", found, err)
+	}
 }
 
 func TestForgettingThatCannotBeKeptForgetsNothing(t *testing.T) {
@@ -253,7 +309,7 @@ func TestForgettingThatCannotBeKeptForgetsNothing(t *testing.T) {
 	if err := errors.Join(w.Close(), os.Mkdir(filepath.Join(w.folder, "witness.forgotten.new"), 0o750)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := witness.Forget(w.folder, origin, "r", noon()); err == nil {
+	if _, err := witness.Forget(w.folder, origin, "r", l.head(4), noon()); err == nil {
 		t.Error("no error")
 	}
 	w.open()
@@ -261,7 +317,7 @@ func TestForgettingThatCannotBeKeptForgetsNothing(t *testing.T) {
 	if err := errors.Join(w.Close(), os.Mkdir(filepath.Join(w.folder, "witness.state.new"), 0o750), os.Remove(filepath.Join(w.folder, "witness.forgotten.new"))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := witness.Forget(w.folder, origin, "r", noon()); err == nil {
+	if _, err := witness.Forget(w.folder, origin, "r", l.head(4), noon()); err == nil {
 		t.Error("no error")
 	}
 	w.open()
@@ -369,7 +425,7 @@ func TestAKeyThatOthersReadIsRefused(t *testing.T) {
 		if _, _, err := witness.Load(folder); err == nil || !strings.Contains(err.Error(), copied) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := witness.Forget(folder, origin, "r", noon()); err == nil {
+		if _, err := witness.Forget(folder, origin, "r", nil, noon()); err == nil {
 			t.Errorf("%s: forgotten", name)
 		}
 	}

@@ -196,11 +196,9 @@ func (w *Witness) next(ctx context.Context, known record, c evidence.Checkpoint,
 			slog.String("known", string(known.note)), slog.String("offered", string(req.signed)))
 		return record{}, nil, &refusal{status: http.StatusUnprocessableEntity, err: err}
 	}
-	at := w.now().Truncate(time.Second)
-	if behind := known.at.Sub(at); behind > maxClockBehind {
-		return record{}, nil, fmt.Errorf("the clock is %s behind the last cosignature of %.80q: correct it", behind, c.Origin)
-	} else if behind > 0 {
-		at = known.at
+	at, err := known.next(w.now())
+	if err != nil {
+		return record{}, nil, err
 	}
 	line, err := w.cosigner.Cosign(c, at)
 	if err != nil {
@@ -271,6 +269,9 @@ func (w *Witness) index(rw http.ResponseWriter, _ *http.Request) {
 	}
 	for _, f := range gone {
 		fmt.Fprintf(&page, "\nForgotten on %s: %s, which was at size %d.\n  Reason: %s\n", f.Time.UTC().Format(time.RFC3339), f.Origin, f.Size, strconv.Quote(f.Reason))
+		if next, err := w.memory.read(f.Accepted); err == nil {
+			fmt.Fprintf(&page, "  Went on from size %d, root %s.\n", next.checkpoint.Size, next.checkpoint.Root)
+		}
 	}
 	rw.Header().Set("Content-Type", typeText)
 	_, _ = io.WriteString(rw, page.String())

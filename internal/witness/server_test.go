@@ -270,6 +270,17 @@ func TestTheTimeNeverStepsBack(t *testing.T) {
 	if at := timeOf(); !at.Equal(w.now) {
 		t.Errorf("the same checkpoint again is cosigned as of %v", at)
 	}
+	w.restart()
+	w.now = w.now.Add(-30 * time.Second)
+	w.mustAdd(l, 3, 3)
+	if at := timeOf(); !at.Equal(noon().Add(2 * time.Hour)) {
+		t.Errorf("after a restart it is cosigned as of %v", at)
+	}
+	before = w.state()
+	w.mustAdd(l, 3, 3)
+	if w.state() != before {
+		t.Error("what the disk says already was written again")
+	}
 }
 
 func TestAWitnessWithoutAClockCosignsNothing(t *testing.T) {
