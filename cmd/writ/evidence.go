@@ -371,7 +371,7 @@ func (c *evidenceReplayCommand) Run(e *environment) error {
 		return err
 	}
 	progress := e.progress()
-	replayed, err := app.ReplayWith(e.ctx, opened, archive, func(read int64) { progress("replaying entries", read, opened.Size()) })
+	replayed, err := app.Replay(e.ctx, opened, archive, func(read int64) { progress("replaying entries", read, opened.Size()) })
 	if err != nil {
 		return err
 	}

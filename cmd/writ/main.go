@@ -96,7 +96,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		return exit
 	}
 	if err != nil {
-		fmt.Fprintf(errs, "writ: %v\n", err)
+		fmt.Fprintf(errs, "writ: %v; see `%s --help`\n", err, named(err))
 		return exitUsage
 	}
 	err = command.Run(&environment{ctx: ctx, out: out, err: errs, in: in, global: &cli})
@@ -113,6 +113,15 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		fmt.Fprintln(errs, "writ:", err)
 		return exitFailed
 	}
+}
+
+// named is the command that a wrong command line has named so far.
+func named(err error) string {
+	var wrong *kong.ParseError
+	if errors.As(err, &wrong) && wrong.Context != nil && wrong.Context.Selected() != nil {
+		return wrong.Context.Selected().FullPath()
+	}
+	return "writ"
 }
 
 // exitError ends the command with a code of its own; with a nil err everything has been said.

@@ -64,7 +64,7 @@ func TestAPrunedInstallationVerifiesAndReplays(t *testing.T) {
 		return opened
 	}
 	opened := export()
-	before, err := Replay(t.Context(), opened, nil)
+	before, err := Replay(t.Context(), opened, nil, nil)
 	check(t, err)
 	check(t, opened.Close())
 	if before.Decisions < 600 || len(before.Mismatches) > 0 || before.Pruned > 0 {
@@ -97,12 +97,12 @@ func TestAPrunedInstallationVerifiesAndReplays(t *testing.T) {
 	opened, err = store.OpenReadOnly(t.Context(), config.database(), key)
 	check(t, err)
 	defer opened.Close()
-	after, err := ReplayWith(t.Context(), opened, archive, nil)
+	after, err := Replay(t.Context(), opened, archive, nil)
 	check(t, err)
 	if after.Decisions != before.Decisions || after.Erased != before.Erased || after.Pruned != 0 || len(after.Mismatches) > 0 {
 		t.Errorf("from the archive %+v, before %+v", after, before)
 	}
-	alone, err := Replay(t.Context(), opened, nil)
+	alone, err := Replay(t.Context(), opened, nil, nil)
 	check(t, err)
 	if int64(alone.Pruned) != done.Entries || alone.Decisions >= before.Decisions || len(alone.Mismatches) > 0 {
 		t.Errorf("without the archive: %+v", alone)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/writ-project/writ/internal/access"
@@ -30,9 +31,15 @@ func newMetrics(s *store.Store) *metrics {
 			Buckets: []float64{.0005, .001, .002, .005, .01, .025, .05, .1, .25, 1, 5, 30},
 		}, []string{"route", "status"}),
 	}
-	m.registry.MustRegister(m.decisions, m.requests, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "writ_log_entries", Help: "Size of the evidence log.",
-	}, func() float64 { return float64(s.Size()) }))
+	m.registry.MustRegister(
+		m.decisions, m.requests, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "writ_log_entries", Help: "Size of the evidence log.",
+		}, func() float64 { return float64(s.Size()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "writ_commits_total", Help: "Commits to the database that this process has made or seen; each is one flush.",
+		}, func() float64 { return float64(s.Commits()) }),
+	)
 	return m
 }
 

@@ -11,13 +11,9 @@ import (
 	"github.com/writ-project/writ/internal/store"
 )
 
-// Replay computes every decision in a database again (I8). It only reads.
-func Replay(ctx context.Context, s *store.Store, progress func(read int64)) (*control.Replayed, error) {
-	return ReplayWith(ctx, s, nil, progress)
-}
-
-// ReplayWith is Replay, with an archive from which the decisions that were pruned are read; nil is none.
-func ReplayWith(ctx context.Context, s *store.Store, archive *store.Archive, progress func(read int64)) (*control.Replayed, error) {
+// Replay computes every decision in a database again (I8). It only reads; decisions that were pruned from the archive, if there is
+// one.
+func Replay(ctx context.Context, s *store.Store, archive *store.Archive, progress func(read int64)) (*control.Replayed, error) {
 	return control.New(control.Options{Ledger: recalling{ledger{s}, archive}}).Replay(ctx, s.Size(), progress)
 }
 

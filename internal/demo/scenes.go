@@ -287,7 +287,7 @@ func (p *play) proof() error {
 		return notSo("the log does not verify: %v", verified.Findings)
 	}
 	p.good("%d entries hash to the signed head; %d rows of state are exactly what they explain", verified.Log.Entries, verified.Rows)
-	replayed, err := app.Replay(p.ctx, p.server.App.Store(), nil)
+	replayed, err := app.Replay(p.ctx, p.server.App.Store(), nil, nil)
 	if err != nil {
 		return err
 	}

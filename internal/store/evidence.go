@@ -21,6 +21,9 @@ func (s *Store) Checkpoint() []byte { return s.head.Load().checkpoint }
 // Size is the number of entries.
 func (s *Store) Size() int64 { return s.head.Load().size }
 
+// Commits counts the commits that this process has made, or seen others make.
+func (s *Store) Commits() int64 { return s.changes.now() }
+
 // Entry reads the exact bytes of an entry; access.ErrNotFound beyond the head, access.ErrPruned where only the hash is left.
 func (s *Store) Entry(ctx context.Context, index int64) ([]byte, error) {
 	var body []byte

@@ -147,7 +147,7 @@ func check(ctx context.Context, server *sandbox.Sandbox, folder string, summary 
 		return err
 	}
 	summary.LogVerified = verified.OK()
-	replayed, err := app.Replay(ctx, server.App.Store(), nil)
+	replayed, err := app.Replay(ctx, server.App.Store(), nil, nil)
 	if err != nil {
 		return err
 	}
