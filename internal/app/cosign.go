@@ -102,8 +102,14 @@ func (c *cosigned) recall(ctx context.Context) error {
 		return err
 	}
 	checkpoint, _, err := c.policy.Check(signed, c.key)
-	if err != nil || checkpoint.Size > c.Size() {
-		return nil //nolint:nilerr // it is of other witnesses, or no longer of this log; it has no authority
+	if err != nil {
+		return nil //nolint:nilerr // it is of other witnesses, and has no authority
+	}
+	if latest := c.latest.Load(); latest != nil && latest.Size >= checkpoint.Size {
+		return nil
+	}
+	if held, err := c.Holds(ctx, checkpoint); err != nil || !held { // it is no longer of this log
+		return err
 	}
 	c.latest.Store(&published{checkpoint, signed})
 	return nil

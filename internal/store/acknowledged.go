@@ -24,7 +24,7 @@ func Acknowledged(path, verifierKey string) (kept evidence.Checkpoint, ok bool, 
 		kept, err = evidence.OpenCheckpoint(signed, verifierKey)
 	}
 	if err != nil {
-		return kept, false, fmt.Errorf("%w: the head that this host acknowledged cannot be read from %s: %w", access.ErrUnavailable, path, err)
+		return kept, false, fmt.Errorf("%w: the head that this host acknowledged cannot be read from %s: %w; put the file back, or, if it is lost, compare the log with a cosigned or kept checkpoint, and then move the file away", access.ErrUnavailable, path, err)
 	}
 	return kept, true, nil
 }

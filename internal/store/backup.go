@@ -99,6 +99,10 @@ func existing(ctx context.Context, database string) (*moment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", placeOf(database), err)
 	}
+	if _, err := pairs(ctx, source, `SELECT name, checksum FROM migrations`); err != nil { // before anything is begun elsewhere
+		source.close()
+		return nil, fmt.Errorf("%s is not a database of writ: %w", placeOf(database), err)
+	}
 	return source, nil
 }
 
@@ -297,7 +301,7 @@ func (c *copying) copy(ctx context.Context, from *moment, verifierKey, scratch s
 func sameMigrations(ctx context.Context, from, rebuilt session) error {
 	have, err := pairs(ctx, from, `SELECT name, checksum FROM migrations`)
 	if err != nil {
-		return fmt.Errorf("this is not a database of writ: %w", err)
+		return err
 	}
 	want, err := pairs(ctx, rebuilt, `SELECT name, checksum FROM migrations`)
 	if err != nil {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -385,5 +387,20 @@ func TestACrashDuringARestoreIsNotServed(t *testing.T) {
 	}
 	if _, err := Restore(t.Context(), file, f.key, images[len(images)-1], nil); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestRestoreOfWhatIsNoBackupLeavesTheTargetAlone(t *testing.T) {
+	folder := t.TempDir()
+	file, into := filepath.Join(folder, "notes.txt"), filepath.Join(folder, "writ.db")
+	if err := os.WriteFile(file, []byte("no database"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Restore(t.Context(), file, "", into, nil)
+	if err == nil || !strings.Contains(err.Error(), file+" is not a database of writ") {
+		t.Errorf("the error does not name the file: %v", err)
+	}
+	if _, err := os.Stat(into); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a database was begun: %v", err)
 	}
 }

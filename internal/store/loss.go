@@ -13,8 +13,8 @@ import (
 // ErrNothingLost says that the log holds all that was acknowledged.
 var ErrNothingLost = errors.New("nothing was lost: the log holds all that was acknowledged")
 
-// holds reports whether the log is at or after a checkpoint, and began with it.
-func (s *Store) holds(ctx context.Context, c evidence.Checkpoint) (bool, error) {
+// Holds reports whether the log is at or after a checkpoint, and began with it.
+func (s *Store) Holds(ctx context.Context, c evidence.Checkpoint) (bool, error) {
 	tree, _ := s.snapshot()
 	if c.Size > tree.Size() {
 		return false, nil
@@ -43,7 +43,7 @@ func (s *Store) AcceptLoss(ctx context.Context, reason string) (event.Receipt, e
 // RecordLoss writes the entry that says that the log goes on without what a checkpoint covers (writ.log.restored), and why. It is
 // ErrNothingLost if the log holds it all.
 func (s *Store) RecordLoss(ctx context.Context, lost evidence.Checkpoint, reason string) (event.Receipt, error) {
-	if whole, err := s.holds(ctx, lost); err != nil || whole {
+	if whole, err := s.Holds(ctx, lost); err != nil || whole {
 		if whole {
 			err = ErrNothingLost
 		}
