@@ -142,8 +142,9 @@ func (v *Verifier) ExpectCheckpoint(c Checkpoint) {
 	}
 }
 
-// Add checks the next entry, given as its exact bytes. It keeps nothing of raw.
-func (v *Verifier) Add(raw []byte) {
+// Add checks the next entry, given as its exact bytes, and returns it as it reads; ok is false if it cannot be read, which is
+// among the problems then. It keeps nothing of raw.
+func (v *Verifier) Add(raw []byte) (entry Entry, ok bool) {
 	index := v.tree.Size()
 	v.tree.Append(LeafHash(raw))
 	entry, err := Parse(raw)
@@ -156,6 +157,7 @@ func (v *Verifier) Add(raw []byte) {
 		v.checkErasure(index, entry)
 	}
 	v.compareExpected()
+	return entry, err == nil
 }
 
 // AddHash adds the next entry by the hash of its leaf alone: one whose bytes are kept elsewhere, or nowhere any more. It

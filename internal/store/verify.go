@@ -187,6 +187,9 @@ type verification struct {
 	last    time.Time                                // of the last entry
 	options VerifyOptions
 	gaps    gaps
+
+	batch    []happening // what was read, and is not yet handed over to be rebuilt
+	happened chan []happening
 }
 
 func newVerification(ctx context.Context, stored *moment, rebuilt *buffered, o VerifyOptions) *verification {
@@ -347,8 +350,26 @@ func (v *verification) place(p evidence.Problem) (table, row string) {
 // chunkSize is how many entries are read at once, with the values that lie beside them.
 const chunkSize = 1024
 
-// replay reads every entry once: into the verifier, and through the projection into the rebuilt tables.
+// replay reads every entry once: into the verifier, and through the projection into the rebuilt tables. The tables are rebuilt
+// beside the reading, from what was read before.
 func (v *verification) replay(log *evidence.Verifier) error {
+	v.happened = make(chan []happening, 1)
+	found := make(chan []Finding)
+	go func() {
+		var findings []Finding
+		for batch := range v.happened {
+			findings = append(findings, v.rebuild(batch)...)
+		}
+		found <- findings
+	}()
+	err := v.readAll(log)
+	v.happened <- v.batch
+	close(v.happened)
+	v.out.Findings = append(v.out.Findings, <-found...)
+	return err
+}
+
+func (v *verification) readAll(log *evidence.Verifier) error {
 	for next := int64(0); ; {
 		entries, err := v.read(next)
 		if err != nil || len(entries) == 0 {
@@ -366,18 +387,39 @@ func (v *verification) replay(log *evidence.Verifier) error {
 			}
 			v.options.Progress.tell("verifying entries", next, v.out.Checkpoint.Size)
 		}
-		if err := v.rebuilt.flush(v.ctx); err != nil {
-			v.find("entries", fmt.Sprintf("%d to %d", entries[0].index, next-1), "inconsistent", "they cannot follow on what came before: %v", err)
-		}
 	}
 }
 
 func (v *verification) add(log *evidence.Verifier, index int64, body []byte) error {
-	log.Add(body)
-	if err := v.checkTiles(evidence.LeafHash(body)); err != nil {
+	entry, ok := log.Add(body)
+	if err := v.checkTiles(evidence.LeafHash(body)); err != nil || !ok { // the verifier has named it
 		return err
 	}
-	return v.project(index, body)
+	return v.decode(index, entry)
+}
+
+// happening is what an entry says, as the projection takes it.
+type happening struct {
+	projection
+
+	event event.Event
+}
+
+// rebuild projects into the rebuilt tables, which nobody else may use meanwhile.
+func (v *verification) rebuild(batch []happening) (findings []Finding) {
+	cannot := func(row string, err error) {
+		findings = append(findings, Finding{"entries", row, "inconsistent", fmt.Sprintf("they cannot follow on what came before: %v", err)})
+	}
+	for i := range batch {
+		h := &batch[i]
+		if err := h.project(h.event); err != nil {
+			cannot(fmt.Sprint(h.index), err)
+		}
+	}
+	if err := v.rebuilt.flush(v.ctx); err != nil && len(batch) > 0 {
+		cannot(fmt.Sprintf("%d to %d", batch[0].index, batch[len(batch)-1].index), err)
+	}
+	return findings
 }
 
 // entryRow is an entry as it is stored.
@@ -454,11 +496,7 @@ func (v *verification) nameEntries(tile evidence.Tile, stored []byte) {
 	}
 }
 
-func (v *verification) project(index int64, body []byte) error {
-	entry, err := evidence.Parse(body)
-	if err != nil {
-		return nil //nolint:nilerr // the verifier has named it
-	}
+func (v *verification) decode(index int64, entry evidence.Entry) error {
 	e, known, err := event.Decode(entry.Type, entry.Data)
 	switch {
 	case !known:
@@ -488,9 +526,10 @@ func (v *verification) project(index int64, body []byte) error {
 	if v.gaps.unread {
 		return nil // the tables cannot be rebuilt any more
 	}
-	p := projection{ctx: v.ctx, on: v.rebuilt, index: index, at: entry.Time, task: entry.Task}
-	if err := p.project(e); err != nil {
-		v.find("entries", entry.ID, "inconsistent", "it cannot follow on what came before: %v", err)
+	v.batch = append(v.batch, happening{projection{ctx: v.ctx, on: v.rebuilt, index: index, at: entry.Time, task: entry.Task}, e})
+	if len(v.batch) == chunkSize {
+		v.happened <- v.batch
+		v.batch = make([]happening, 0, chunkSize)
 	}
 	return nil
 }
@@ -742,10 +781,16 @@ func compareValues(a, b any) int {
 	if c := cmp.Compare(class(a), class(b)); c != 0 {
 		return c
 	}
-	if x, ok := a.(int64); ok {
-		return cmp.Compare(x, b.(int64)) //nolint:forcetypeassert // of the same class
+	switch a := a.(type) {
+	case int64:
+		return cmp.Compare(a, b.(int64)) //nolint:forcetypeassert // of the same class
+	case string:
+		return strings.Compare(a, b.(string)) //nolint:forcetypeassert // of the same class
+	case []byte:
+		return bytes.Compare(a, b.([]byte)) //nolint:forcetypeassert // of the same class
+	default:
+		return strings.Compare(fmt.Sprint(a), fmt.Sprint(b))
 	}
-	return strings.Compare(fmt.Sprint(show(a)), fmt.Sprint(show(b)))
 }
 
 func class(value any) int {
