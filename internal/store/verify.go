@@ -151,7 +151,7 @@ func newScratch(ctx context.Context, folder string) (*buffered, func(), error) {
 		return nil, nil, err
 	}
 	clean := func() { _ = os.RemoveAll(dir) } // a leftover folder does no harm
-	db, err := openSQLite(filepath.Join(dir, "rebuilt.db"), "rwc", []string{"journal_mode(MEMORY)", "synchronous(OFF)"})
+	db, err := openSQLite(filepath.Join(dir, "rebuilt.db"), "rwc", []string{"journal_mode(MEMORY)", "synchronous(OFF)", "locking_mode(EXCLUSIVE)", "cache_size(-65536)"})
 	if err != nil {
 		clean()
 		return nil, nil, err

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"time"
 
+	strictjson "github.com/go-json-experiment/json"
+
 	"github.com/writ-project/writ/internal/access"
 )
 
@@ -298,13 +300,14 @@ func (ValueErased) EventType() string      { return "writ.value.erased" }
 func (LogPruned) EventType() string        { return "writ.log.pruned" }
 func (LogRestored) EventType() string      { return "writ.log.restored" }
 
-// Decode reads the data of an entry of the given type. ok is false for a type this version does not know.
+// Decode reads the data of an entry of the given type: names exactly as they are written, each once. ok is false for a type this
+// version does not know.
 func Decode(eventType string, data []byte) (event Event, ok bool, err error) {
 	event = blank(eventType)
 	if event == nil {
 		return nil, false, nil
 	}
-	return event, true, json.Unmarshal(data, event)
+	return event, true, strictjson.Unmarshal(data, event)
 }
 
 func blank(eventType string) Event {
