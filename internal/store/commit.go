@@ -16,6 +16,7 @@ import (
 const (
 	maxWaiting = 4096 // operations that may wait for a commit; more are refused
 	maxBatch   = 256  // operations that share one flush
+	maxGather  = 10 * time.Millisecond
 )
 
 // operation is one use case on its way into the log.
@@ -125,7 +126,7 @@ func (s *Store) run() {
 	for {
 		select {
 		case op := <-s.queue:
-			batch := s.gather(op, last, max(s.opts.Gather, took))
+			batch := s.gather(op, last, max(s.opts.Gather, min(took, maxGather)))
 			last = len(batch)
 			began := time.Now()
 			s.commit(batch)

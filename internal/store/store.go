@@ -40,8 +40,8 @@ type Options struct {
 	Engine       string // version that the first entry names
 	Now          func() time.Time
 	Log          *slog.Logger
-	// Gather is how long a commit waits for company under load, or as long as the one before took, if that is more; 0 means 1 ms.
-	// It never waits when alone.
+	// Gather is how long a commit waits for company under load, or as long as the one before took, if that is more, but
+	// not above 10 ms; 0 means 1 ms. It never waits when alone.
 	Gather time.Duration
 	// MustExist refuses a database without a log instead of beginning one.
 	MustExist bool
