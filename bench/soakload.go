@@ -366,8 +366,8 @@ func (w *worker) ask(ctx, agent context.Context, n int, task *client.Task) (*cli
 		return nil, brokenError(fmt.Sprintf("%s: want %s, got %s", request.Action, want, got.Decision.Outcome))
 	}
 	if want == client.NeedsApproval {
-		if got, err = w.answered(ctx, agent, got.Approval.ID); err != nil || got == nil {
-			return nil, err
+		if got, err = w.answered(ctx, agent, got.Approval.ID); err != nil || got == nil || got.Grant == nil {
+			return nil, err // without a grant the risk has risen meanwhile, and people are asked anew
 		}
 	}
 	switch rand.IntN(6) {
