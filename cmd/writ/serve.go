@@ -30,9 +30,7 @@ func (c *serveCommand) Run(e *environment) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	lines := newLateLog(e.err, level)
-	defer lines.close()
-	log := slog.New(lines)
+	log := slog.New(slog.NewJSONHandler(e.err, &slog.HandlerOptions{Level: level}))
 	running, err := app.New(e.ctx, config, app.Options{Log: log})
 	if err != nil {
 		return err

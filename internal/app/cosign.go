@@ -145,18 +145,6 @@ func (c *cosigned) loop(ctx context.Context) {
 
 // ask has the head cosigned, keeps it if that was by enough, and returns what went wrong with any witness.
 func (c *cosigned) ask(ctx context.Context) error {
-	const attempts = 3
-	var err error
-	for range attempts {
-		var ahead *witness.Alarm
-		if err = c.askOnce(ctx); !errors.Is(err, witness.ErrSawNewer) || !errors.As(err, &ahead) || !c.catchesUp(ctx, ahead.Known.Size) {
-			return err
-		}
-	}
-	return err
-}
-
-func (c *cosigned) askOnce(ctx context.Context) error {
 	asked, err := c.client.Ask(ctx, c.Store.Checkpoint(), c.Consistency)
 	if err != nil {
 		return err
@@ -166,21 +154,30 @@ func (c *cosigned) askOnce(ctx context.Context) error {
 		c.latest.Store(&published{checkpoint, asked.Checkpoint})
 		err = c.KeepCosigned(ctx, asked.Checkpoint)
 	}
+	for i := range asked.Answers {
+		var ahead *witness.Alarm
+		if answer := &asked.Answers[i]; errors.Is(answer.Err, witness.ErrSawNewer) && errors.As(answer.Err, &ahead) && c.catchesUp(ctx, ahead.Known) {
+			answer.Err = errOvertaken
+		}
+	}
 	return errors.Join(err, asked.Err())
 }
 
-// catchesUp reports whether the log has the size, or has it soon: another process may have committed, and had it cosigned, a moment
+var errOvertaken = errors.New("another process has had a later checkpoint of this log cosigned meanwhile")
+
+// catchesUp reports whether the log holds a checkpoint, or does soon: another process may have committed, and had it cosigned, a moment
 // before this one has heard of it.
-func (c *cosigned) catchesUp(ctx context.Context, size int64) bool {
+func (c *cosigned) catchesUp(ctx context.Context, known evidence.Checkpoint) bool {
 	const soon, between = 2 * time.Second, 10 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, soon)
 	defer cancel()
-	for c.Size() < size {
+	for c.Size() < known.Size {
 		select {
 		case <-time.After(between):
 		case <-ctx.Done():
 			return false
 		}
 	}
-	return true
+	held, err := c.Holds(ctx, known)
+	return held && err == nil
 }

@@ -57,11 +57,13 @@ type argsText struct {
 	text   string
 }
 
-// What a cache of arguments keeps at most.
+// What a cache of arguments keeps at most. It keeps no lists: a short text can make many records of them.
 const (
 	maxReadArgs     = 1024
 	maxReadArgsText = 512 // bytes
 )
+
+func (t tree) hasList() bool { return t.items != nil || slices.ContainsFunc(t.fields, tree.hasList) }
 
 func newArgsCache() *argsCache { return &argsCache{read: map[argsText]tree{}} }
 
@@ -73,7 +75,7 @@ func (c *argsCache) get(a *action, text []byte) (tree, bool) {
 }
 
 func (c *argsCache) put(a *action, text []byte, read tree) {
-	if len(text) > maxReadArgsText {
+	if len(text) > maxReadArgsText || read.hasList() {
 		return
 	}
 	c.mu.Lock()

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -86,26 +85,18 @@ func seal(drafts []event.Draft) ([]sealed, error) {
 		s := &out[i]
 		s.task, s.typ = drafts[i].Task, drafts[i].Event.EventType()
 		err := s.commit(&drafts[i])
-		if s.event = drafts[i].Event; err == nil && bytes.Contains(s.data, []byte(replaced)) {
-			s.event, err = reread(s.typ, s.data)
+		if err == nil {
+			// What is projected is what was written, as whoever replays the log will read it.
+			var known bool
+			if s.event, known, err = event.Decode(s.typ, s.data); err == nil && !known {
+				err = errors.New("no version of this program could read it")
+			}
 		}
 		if err != nil {
 			return nil, unavailable(fmt.Errorf("append %s: %w", s.typ, err))
 		}
 	}
 	return out, nil
-}
-
-// replaced is what encoding/json writes for what is not UTF-8. Nothing else of an event reads differently from what was written.
-const replaced = `\ufffd`
-
-// reread is an event as whoever replays the log will read it.
-func reread(typ string, data []byte) (event.Event, error) {
-	e, known, err := event.Decode(typ, data)
-	if err == nil && !known {
-		err = errors.New("no version of this program could read it")
-	}
-	return e, err
 }
 
 // append writes one entry, what lies beside it, the tiles it fills, and its effect on the state.

@@ -140,7 +140,7 @@ func (s *Store) run() {
 }
 
 // gather collects who else waits. Under load (the last batch had company) it waits until as many have come again,
-// at most as long as said; alone it does not wait at all.
+// at most as long as said; alone, and with what takes access away, it does not wait at all.
 func (s *Store) gather(first *operation, last int, most time.Duration) []*operation {
 	batch := append(make([]*operation, 0, max(last, 16)), first)
 	var late <-chan time.Time
@@ -150,7 +150,7 @@ func (s *Store) gather(first *operation, last int, most time.Duration) []*operat
 		late = timer.C
 	}
 	for len(batch) < maxBatch {
-		if len(batch) >= last || late == nil {
+		if len(batch) >= last || late == nil || batch[len(batch)-1].urgent {
 			select {
 			case op := <-s.queue:
 				batch = append(batch, op)
@@ -163,6 +163,8 @@ func (s *Store) gather(first *operation, last int, most time.Duration) []*operat
 		case op := <-s.queue:
 			batch = append(batch, op)
 		case <-late:
+			late = nil
+		case <-s.closing:
 			late = nil
 		}
 	}

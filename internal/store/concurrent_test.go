@@ -627,6 +627,9 @@ func TestGatherWaitsOnlyUnderLoad(t *testing.T) {
 				t.Error("alone it waited", time.Since(start), "for", len(got))
 			}
 		}
+		if got := s.gather(&operation{urgent: true}, 5, time.Millisecond); len(got) != 1 || time.Since(start) != 0 {
+			t.Error("what takes access away waited", time.Since(start))
+		}
 		if got := s.gather(op, 5, time.Millisecond); len(got) != 1 || time.Since(start) != time.Millisecond {
 			t.Error("the load is over, it waited", time.Since(start), "for", len(got))
 		}

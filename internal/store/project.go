@@ -178,18 +178,14 @@ const (
 		ON CONFLICT (subject, counter, bucket) DO UPDATE SET total = usage.total + excluded.total, version = excluded.version`
 )
 
-// forgetEvery is how many entries share one look for counters that have run out: nothing reads those, they only take room.
-const forgetEvery = 16
-
 // traces are what a decision leaves for later ones: counters and labels.
 func (p *projection) traces(e *event.DecisionMade) error {
 	for _, u := range e.Usage {
-		if p.index%forgetEvery == 0 {
-			if err := p.exec(usageForget, string(e.Subject), u.Counter, u.Bucket-2*int64(u.Window)); err != nil {
-				return err
-			}
+		err := p.exec(usageForget, string(e.Subject), u.Counter, u.Bucket-2*int64(u.Window))
+		if err != nil {
+			return err
 		}
-		err := p.exec(usageAdd, string(e.Subject), u.Counter, u.Bucket, u.Add, p.index)
+		err = p.exec(usageAdd, string(e.Subject), u.Counter, u.Bucket, u.Add, p.index)
 		if err != nil {
 			return err
 		}
