@@ -16,7 +16,7 @@ import (
 type witnessCommand struct {
 	Init   witnessInitCommand   `cmd:"" help:"Make the folder of a new witness: key, public key, configuration, empty memory."`
 	Serve  witnessServeCommand  `cmd:"" help:"Run the witness of a folder. It should be somebody else's machine than the log's."`
-	Forget witnessForgetCommand `cmd:"" help:"Accept that a log was restored from an older backup: set aside what the witness knows of it, and go on from a checkpoint of it."`
+	Forget witnessForgetCommand `cmd:"" help:"Accept that a log was restored from an older backup: set aside what the witness knows of it, and go on from the checkpoint in --accept."`
 }
 
 type witnessInitCommand struct {

@@ -18,13 +18,10 @@ func ttlOf(value int64) (access.Seconds, error) {
 	return access.Seconds(value), nil
 }
 
-// ids are at most this long, and of plain characters: nothing else can exist.
-const maxID = 64
-
 // id is an id in the path.
 func (c *call) id() (string, error) {
 	id := c.PathValue("id")
-	if len(id) > maxID || !isSaneID(id) {
+	if !isSaneID(id) {
 		return "", notFound("there is nothing with this id")
 	}
 	return id, nil

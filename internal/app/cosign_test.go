@@ -216,3 +216,36 @@ func TestThePublishedCheckpointIsCosigned(t *testing.T) {
 		t.Error("another process publishes", now, err)
 	}
 }
+
+// What is kept as cosigned has no authority over a log that does not hold it.
+func TestACosignedCheckpointThatTheLogDoesNotHoldIsNotPublished(t *testing.T) {
+	config := initialized(t, "http://127.0.0.1:1")
+	unwitnessed := config
+	witnessed(t, &config)
+	older := filepath.Join(t.TempDir(), "older.db")
+	a, err := New(t.Context(), unwitnessed, Options{})
+	check(t, err)
+	_, err = store.Backup(t.Context(), config.Place(), keyOf(t, config), older, nil)
+	check(t, err)
+	openTask(t, a, "after the backup")
+	log, err := newCosigned(config.Witnesses, a.store, keyOf(t, config), a.log)
+	check(t, err)
+	check(t, log.ask(t.Context()))
+	lost := log.Checkpoint()
+	check(t, a.Close())
+
+	unwitnessed.Data = t.TempDir()
+	_, err = store.Restore(t.Context(), older, keyOf(t, config), unwitnessed.Place(), nil)
+	check(t, err)
+	b, err := New(t.Context(), unwitnessed, Options{})
+	check(t, err)
+	defer func() { check(t, b.Close()) }()
+	openTask(t, b, "another history of the same length")
+	check(t, b.store.KeepCosigned(t.Context(), lost))
+	log, err = newCosigned(config.Witnesses, b.store, keyOf(t, config), b.log)
+	check(t, err)
+	check(t, log.recall(t.Context()))
+	if log.latest.Load() != nil {
+		t.Errorf("published is\n%s", log.Checkpoint())
+	}
+}

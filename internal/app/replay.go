@@ -53,7 +53,11 @@ func (v *recallingView) DecisionEvent(index int64) (event.DecisionMade, error) {
 	if entry.Type != made.EventType() {
 		return made, access.ErrNotFound
 	}
-	return made, json.Unmarshal(entry.Data, &made)
+	e, _, err := event.Decode(entry.Type, entry.Data)
+	if err != nil {
+		return made, err
+	}
+	return *e.(*event.DecisionMade), nil //nolint:forcetypeassert // of this type
 }
 
 func (v *recallingView) Input(index int64) (*access.Input, error) {

@@ -125,7 +125,7 @@ func orUnknown(typ string) string {
 
 // args reads the arguments by the action's schema.
 func (s *schema) args(read *reader, a *action, raw json.RawMessage) (tree, error) {
-	if known, ok := s.asked.get(a, raw); ok {
+	if known, ok := s.readArgs.get(a, raw); ok {
 		return known, nil
 	}
 	declared := a.args()
@@ -136,7 +136,7 @@ func (s *schema) args(read *reader, a *action, raw json.RawMessage) (tree, error
 	if err != nil {
 		return tree{}, &RequestError{InvalidArgs, err.Error()}
 	}
-	s.asked.put(a, raw, args)
+	s.readArgs.put(a, raw, args)
 	return args, nil
 }
 

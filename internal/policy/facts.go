@@ -88,7 +88,7 @@ func (f *facts) listed(ref access.Ref) (*node, bool) {
 }
 
 func (f *facts) make(n *node, e *access.Entity) error {
-	if known, ok := f.schema.cache.get(e); ok {
+	if known, ok := f.schema.readEntities.get(e); ok {
 		*n = known
 		return nil
 	}
@@ -101,7 +101,7 @@ func (f *facts) make(n *node, e *access.Entity) error {
 	if len(n.above) > 0 {
 		n.entity.Parents = cedar.NewEntityUIDSet(n.above...)
 	}
-	f.schema.cache.put(e, n)
+	f.schema.readEntities.put(e, n)
 	return nil
 }
 

@@ -24,9 +24,9 @@ type schema struct {
 	types    map[string]*entityType
 	actions  map[access.Ref]*action
 	// entities are the actions and their groups: Cedar needs them in the entity map, or action groups match nothing.
-	entities map[types.EntityUID]types.Entity
-	cache    *entityCache
-	asked    *argsCache
+	entities     map[types.EntityUID]types.Entity
+	readEntities *entityCache
+	readArgs     *argsCache
 }
 
 type entityType struct {
@@ -89,7 +89,7 @@ func loadSchema(text []byte, faults *faultList) *schema {
 		faults.add(whole, "%v", err)
 		return nil
 	}
-	s := &schema{resolved: full, cache: newEntityCache(), asked: newArgsCache()}
+	s := &schema{resolved: full, readEntities: newEntityCache(), readArgs: newArgsCache()}
 	s.build()
 	before := len(faults.list)
 	s.checkTypes(faults, whole)

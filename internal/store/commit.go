@@ -14,9 +14,12 @@ import (
 )
 
 const (
+	// How long a commit waits for company under load: about as long as the one before took, whose callers are not back sooner.
+	minGather = time.Millisecond
+	maxGather = 10 * time.Millisecond
+
 	maxWaiting = 4096 // operations that may wait for a commit; more are refused
 	maxBatch   = 256  // operations that share one flush
-	maxGather  = 10 * time.Millisecond
 )
 
 // operation is one use case on its way into the log.
@@ -126,7 +129,7 @@ func (s *Store) run() {
 	for {
 		select {
 		case op := <-s.queue:
-			batch := s.gather(op, last, max(s.opts.Gather, min(took, maxGather)))
+			batch := s.gather(op, last, min(max(took, minGather), maxGather))
 			last = len(batch)
 			began := time.Now()
 			s.commit(batch)

@@ -40,9 +40,6 @@ type Options struct {
 	Engine       string // version that the first entry names
 	Now          func() time.Time
 	Log          *slog.Logger
-	// Gather is how long a commit waits for company under load, or as long as the one before took, if that is more, but
-	// not above 10 ms; 0 means 1 ms. It never waits when alone.
-	Gather time.Duration
 	// MustExist refuses a database without a log instead of beginning one.
 	MustExist bool
 	// Reserve is the space kept free so that revoking still works on a full disk, in bytes; 0 means 8 MiB. SQLite only.
@@ -107,9 +104,6 @@ const (
 // It refuses a database that another process serves, one of a newer version, and one whose head does not
 // verify under the signer's key.
 func Open(ctx context.Context, opts Options) (_ *Store, err error) {
-	if opts.Gather == 0 {
-		opts.Gather = time.Millisecond
-	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}

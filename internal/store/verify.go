@@ -150,8 +150,8 @@ func newScratch(ctx context.Context, folder string) (*buffered, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	clean := func() { _ = os.RemoveAll(dir) } // a leftover folder does no harm
-	db, err := openSQLite(filepath.Join(dir, "rebuilt.db"), "rwc", []string{"journal_mode(MEMORY)", "synchronous(OFF)", "locking_mode(EXCLUSIVE)", "cache_size(-65536)"})
+	clean := func() { _ = os.RemoveAll(dir) }                                                                                                                             // a leftover folder does no harm
+	db, err := openSQLite(filepath.Join(dir, "rebuilt.db"), "rwc", []string{"journal_mode(MEMORY)", "synchronous(OFF)", "locking_mode(EXCLUSIVE)", "cache_size(-65536)"}) // 64 MiB in memory; what is more goes to the file
 	if err != nil {
 		clean()
 		return nil, nil, err
@@ -188,8 +188,8 @@ type verification struct {
 	options VerifyOptions
 	gaps    gaps
 
-	batch    []happening // what was read, and is not yet handed over to be rebuilt
-	happened chan []happening
+	batch   []decodedEntry // what was read, and is not yet handed over to be rebuilt
+	decoded chan []decodedEntry
 }
 
 func newVerification(ctx context.Context, stored *moment, rebuilt *buffered, o VerifyOptions) *verification {
@@ -202,6 +202,9 @@ func (v *verification) find(table, row, code, format string, args ...any) {
 
 func (v *verification) run(verifierKey string) (*Verified, error) {
 	if err := v.checkSchema(); err != nil {
+		return nil, err
+	}
+	if err := v.dropIndexes(); err != nil {
 		return nil, err
 	}
 	head, err := v.head(verifierKey)
@@ -281,6 +284,15 @@ func (v *verification) checkSchema() error {
 	return err
 }
 
+// dropIndexes rids the rebuilt tables of the indexes that nothing asks for here: what they hold is in the tables.
+func (v *verification) dropIndexes() error {
+	indexes, err := pairs(v.ctx, v.rebuilt, `SELECT name, type FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL`)
+	for name := range indexes {
+		err = errors.Join(err, v.rebuilt.exec(v.ctx, `DROP INDEX `+name))
+	}
+	return errors.Join(err, v.rebuilt.flush(v.ctx))
+}
+
 func pairs(ctx context.Context, on session, text string) (map[string]string, error) {
 	out := map[string]string{}
 	err := on.each(ctx, text, nil, func(row func(...any) error) error {
@@ -353,23 +365,23 @@ const chunkSize = 1024
 // replay reads every entry once: into the verifier, and through the projection into the rebuilt tables. The tables are rebuilt
 // beside the reading, from what was read before.
 func (v *verification) replay(log *evidence.Verifier) error {
-	v.happened = make(chan []happening, 1)
+	v.decoded = make(chan []decodedEntry, 1)
 	found := make(chan []Finding)
 	go func() {
 		var findings []Finding
-		for batch := range v.happened {
+		for batch := range v.decoded {
 			findings = append(findings, v.rebuild(batch)...)
 		}
 		found <- findings
 	}()
-	err := v.readAll(log)
-	v.happened <- v.batch
-	close(v.happened)
+	err := v.readEntries(log)
+	v.decoded <- v.batch
+	close(v.decoded)
 	v.out.Findings = append(v.out.Findings, <-found...)
 	return err
 }
 
-func (v *verification) readAll(log *evidence.Verifier) error {
+func (v *verification) readEntries(log *evidence.Verifier) error {
 	for next := int64(0); ; {
 		entries, err := v.read(next)
 		if err != nil || len(entries) == 0 {
@@ -398,26 +410,26 @@ func (v *verification) add(log *evidence.Verifier, index int64, body []byte) err
 	return v.decode(index, entry)
 }
 
-// happening is what an entry says, as the projection takes it.
-type happening struct {
+// decodedEntry is what an entry says, as the projection takes it.
+type decodedEntry struct {
 	projection
 
 	event event.Event
 }
 
-// rebuild projects into the rebuilt tables, which nobody else may use meanwhile.
-func (v *verification) rebuild(batch []happening) (findings []Finding) {
-	cannot := func(row string, err error) {
-		findings = append(findings, Finding{"entries", row, "inconsistent", fmt.Sprintf("they cannot follow on what came before: %v", err)})
+// rebuild projects into the rebuilt tables, which are its alone while entries are read; everything else is the reader's.
+func (v *verification) rebuild(batch []decodedEntry) (findings []Finding) {
+	cannot := func(row, format string, err error) {
+		findings = append(findings, Finding{"entries", row, "inconsistent", fmt.Sprintf(format, err)})
 	}
 	for i := range batch {
 		h := &batch[i]
 		if err := h.project(h.event); err != nil {
-			cannot(fmt.Sprint(h.index), err)
+			cannot(fmt.Sprint(h.index), "it cannot follow on what came before: %v", err)
 		}
 	}
 	if err := v.rebuilt.flush(v.ctx); err != nil && len(batch) > 0 {
-		cannot(fmt.Sprintf("%d to %d", batch[0].index, batch[len(batch)-1].index), err)
+		cannot(fmt.Sprintf("%d to %d", batch[0].index, batch[len(batch)-1].index), "they cannot follow on what came before: %v", err)
 	}
 	return findings
 }
@@ -526,10 +538,10 @@ func (v *verification) decode(index int64, entry evidence.Entry) error {
 	if v.gaps.unread {
 		return nil // the tables cannot be rebuilt any more
 	}
-	v.batch = append(v.batch, happening{projection{ctx: v.ctx, on: v.rebuilt, index: index, at: entry.Time, task: entry.Task}, e})
+	v.batch = append(v.batch, decodedEntry{projection{ctx: v.ctx, on: v.rebuilt, index: index, at: entry.Time, task: entry.Task}, e})
 	if len(v.batch) == chunkSize {
-		v.happened <- v.batch
-		v.batch = make([]happening, 0, chunkSize)
+		v.decoded <- v.batch
+		v.batch = make([]decodedEntry, 0, chunkSize)
 	}
 	return nil
 }

@@ -413,3 +413,28 @@ func TestVerifyRunsBesideAWriter(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An entry that the log's key has signed can still be one that this version cannot follow.
+func TestEntriesThatCannotFollowAreNamed(t *testing.T) {
+	rebuilt, closeRebuilt, err := newScratch(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeRebuilt()
+	v := newVerification(t.Context(), nil, rebuilt, VerifyOptions{})
+	entry := func(index int64, e event.Event) decodedEntry {
+		return decodedEntry{projection{ctx: t.Context(), on: rebuilt, index: index}, e}
+	}
+	for name, x := range map[string]struct {
+		batch []decodedEntry
+		row   string
+	}{
+		"one that no projection knows": {[]decodedEntry{entry(7, nil)}, "7"},
+		"an id that was there before":  {[]decodedEntry{entry(8, &event.DecisionMade{ID: "d"}), entry(9, &event.DecisionMade{ID: "d"})}, "8 to 9"},
+	} {
+		findings := v.rebuild(x.batch)
+		if len(findings) != 1 || findings[0].Row != x.row || findings[0].Code != "inconsistent" {
+			t.Errorf("%s: %v", name, findings)
+		}
+	}
+}

@@ -599,8 +599,11 @@ func (v *View) DecisionEvent(index int64) (event.DecisionMade, error) {
 	if entry.Type != decided.EventType() {
 		return decided, access.ErrNotFound
 	}
-	err = json.Unmarshal(entry.Data, &decided)
-	return decided, unavailable(err)
+	made, _, err := event.Decode(entry.Type, entry.Data)
+	if err != nil {
+		return decided, unavailable(err)
+	}
+	return *made.(*event.DecisionMade), nil //nolint:forcetypeassert // of this type
 }
 
 // Value reads what lies beside an entry; access.ErrNotFound if it was erased or never there.

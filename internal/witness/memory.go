@@ -135,7 +135,7 @@ func (m *memory) load() error {
 		return fmt.Errorf("%s belongs to the witness %.300q, the key here is %.300q: put back the key or the file", path, state.Witness, m.key)
 	}
 	if state.Sum != state.sum() {
-		return fmt.Errorf("%s is damaged (its checksum differs): %s; to make a log be forgotten there is `writ witness forget`", path, noCopy)
+		return fmt.Errorf("%s is damaged (its checksum differs): %s", path, noCopy)
 	}
 	m.records = make(map[string]record)
 	for i, text := range state.Checkpoints {

@@ -159,3 +159,14 @@ func TestPseudonymizerIsSafeForConcurrentUse(t *testing.T) {
 	}
 	wait.Wait()
 }
+
+// Whoever reads a log must read the same in it as everybody else.
+func TestNamesAreExactAndStandOnce(t *testing.T) {
+	if _, _, err := Decode("writ.task.opened", []byte(`{"id":"a","id":"b"}`)); err == nil {
+		t.Error("a name stands twice")
+	}
+	e, _, err := Decode("writ.task.opened", []byte(`{"ID":"a","type":"support"}`))
+	if opened, ok := e.(*TaskOpened); err != nil || !ok || opened.ID != "" || opened.Type != "support" {
+		t.Errorf("%v, %v: ID is no name of id", e, err)
+	}
+}
