@@ -134,7 +134,7 @@ func drawConstraint(depth int, kinds ...ConstraintKind) *rapid.Generator[Constra
 func TestI3_WhatIsNarrowerNeverFitsMore(t *testing.T) {
 	values := []string{`-1`, `0`, `1`, `2`, `3`, `4`, `"a"`, `"b"`, `[]`, `["a"]`, `["b"]`, `["a","b"]`, `["a","c"]`, `null`, `true`, `{"a":1}`}
 	narrowed, kinds := 0, map[string]bool{}
-	rapid.Check(t, func(t *rapid.T) {
+	pair := func(t *rapid.T) {
 		parent := drawConstraint(2).Draw(t, "parent")
 		child := rapid.OneOf(drawConstraint(2), drawConstraint(2, parent.Kind), drawConstraint(2, parent.Kind)).Draw(t, "child")
 		if !child.narrower(&parent) {
@@ -147,8 +147,13 @@ func TestI3_WhatIsNarrowerNeverFitsMore(t *testing.T) {
 				t.Fatalf("%s fits the child only", text)
 			}
 		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		for range 50 { // few of all pairs are close enough to tell
+			pair(t)
+		}
 	})
-	if narrowed < 10 || len(kinds) < 5 {
+	if narrowed < 500 || len(kinds) < 12 {
 		t.Errorf("only %d pairs of %d kinds were narrower: the test is blind", narrowed, len(kinds))
 	}
 }
