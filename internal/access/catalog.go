@@ -30,9 +30,9 @@ type Identity struct {
 
 // Match says by which verified token an identity is known: the issuer, and its subject or claims. All must hold.
 type Match struct {
-	Issuer  string            `json:"issuer"`
-	Subject string            `json:"subject,omitempty"`
-	Claims  map[string]string `json:"claims,omitempty"` // exact values of string claims
+	Issuer  string           `json:"issuer"`
+	Subject Claim            `json:"subject,omitzero"`
+	Claims  map[string]Claim `json:"claims,omitempty"` // by name, or by JSON Pointer (RFC 6901) if that begins with a slash
 }
 
 // Team is a named set of humans, agents and workloads.
@@ -141,7 +141,8 @@ func NewIndex(c Catalog) *Index {
 	}
 	for i := range c.Identities {
 		for _, m := range c.Identities[i].Match {
-			key := matchKey{m.Issuer, m.Subject}
+			exact, _ := m.Subject.Exact()
+			key := matchKey{m.Issuer, exact}
 			x.byMatch[key] = append(x.byMatch[key], &c.Identities[i])
 		}
 	}
@@ -273,7 +274,7 @@ func (x *Index) Identify(issuer, subject string, claims map[string]any) (*Identi
 	var found *Identity
 	for _, key := range []matchKey{{issuer, subject}, {issuer, ""}} {
 		for _, candidate := range x.byMatch[key] {
-			if found == candidate || !candidate.matches(key, claims) {
+			if found == candidate || !candidate.matches(issuer, subject, claims) {
 				continue
 			}
 			if found != nil {
@@ -285,16 +286,16 @@ func (x *Index) Identify(issuer, subject string, claims map[string]any) (*Identi
 	return found, found != nil
 }
 
-func (i *Identity) matches(key matchKey, claims map[string]any) bool {
+func (i *Identity) matches(issuer, subject string, claims map[string]any) bool {
 	return slices.ContainsFunc(i.Match, func(m Match) bool {
-		if m.Issuer != key.issuer || m.Subject != key.subject {
+		if m.Issuer != issuer || !m.Subject.IsZero() && !m.Subject.Fits(subject) {
 			return false
 		}
 		for name, want := range m.Claims {
-			if got, ok := claims[name].(string); !ok || got != want {
+			if got, ok := claimAt(claims, name).(string); !ok || !want.Fits(got) {
 				return false
 			}
 		}
-		return m.Subject != "" || len(m.Claims) > 0
+		return !m.Subject.IsZero() || len(m.Claims) > 0
 	})
 }

@@ -9,15 +9,15 @@ import (
 func declared() Catalog {
 	return Catalog{
 		Identities: []Identity{
-			{ID: agent("bot"), Match: []Match{{Issuer: "https://idp", Subject: "bot-1"}, {Issuer: "https://idp", Claims: map[string]string{"repo": "shop", "env": "prod"}}}},
-			{ID: agent("twin"), Match: []Match{{Issuer: "https://idp", Claims: map[string]string{"env": "prod"}}, {Issuer: "https://other", Subject: "bot-1"}}},
-			{ID: agent("guarded"), Match: []Match{{Issuer: "https://idp", Subject: "guarded", Claims: map[string]string{"env": "prod"}}}},
+			{ID: agent("bot"), Match: []Match{{Issuer: "https://idp", Subject: Exactly("bot-1")}, {Issuer: "https://idp", Claims: map[string]Claim{"repo": Exactly("shop"), "env": Exactly("prod")}}}},
+			{ID: agent("twin"), Match: []Match{{Issuer: "https://idp", Claims: map[string]Claim{"env": Exactly("prod")}}, {Issuer: "https://other", Subject: Exactly("bot-1")}}},
+			{ID: agent("guarded"), Match: []Match{{Issuer: "https://idp", Subject: Exactly("guarded"), Claims: map[string]Claim{"env": Exactly("prod")}}}},
 			{ID: agent("anything"), Match: []Match{{Issuer: "https://open"}}},
-			{ID: agent("same-1"), Match: []Match{{Issuer: "https://twins", Subject: "s"}}},
-			{ID: agent("same-2"), Match: []Match{{Issuer: "https://twins", Subject: "s"}}},
-			{ID: agent("twice"), Match: []Match{{Issuer: "https://twice", Subject: "s"}, {Issuer: "https://twice", Subject: "s"}, {Issuer: "https://twice", Claims: map[string]string{"sub": "s"}}}},
+			{ID: agent("same-1"), Match: []Match{{Issuer: "https://twins", Subject: Exactly("s")}}},
+			{ID: agent("same-2"), Match: []Match{{Issuer: "https://twins", Subject: Exactly("s")}}},
+			{ID: agent("twice"), Match: []Match{{Issuer: "https://twice", Subject: Exactly("s")}, {Issuer: "https://twice", Subject: Exactly("s")}, {Issuer: "https://twice", Claims: map[string]Claim{"sub": Exactly("s")}}}},
 			{ID: agent("silent")},
-			{ID: agent("both"), Match: []Match{{Issuer: "https://left", Claims: map[string]string{"l": "1"}}, {Issuer: "https://right", Claims: map[string]string{"r": "1"}}}},
+			{ID: agent("both"), Match: []Match{{Issuer: "https://left", Claims: map[string]Claim{"l": Exactly("1")}}, {Issuer: "https://right", Claims: map[string]Claim{"r": Exactly("1")}}}},
 			{ID: human("zoe")}, {ID: human("ada")}, {ID: human("bob")},
 		},
 		Teams: []Team{

@@ -30,7 +30,7 @@ identities:
     review_by: 2027-06-30
     match:
       - issuer: http://localhost:8080
-        claims: {azp: refund-bot, env: "2"}
+        claims: {azp: refund-bot, env: {in: ["2", "3"]}, /k8s.io/ns: {prefix: shop-}}
     attributes: {zone: eu, level: 3, on_call: true, tags: [b, a], note: "<5 & ok", since: 2026-01-01, empty: ""}
   - id: Workload::"orders"
     owner: Human::"bob"
@@ -80,10 +80,10 @@ func sample() access.Catalog {
 		Identities: []access.Identity{
 			{
 				ID: bot, Owner: ada, Principal: bob, Purpose: "Refunds small orders\nwithout a human.", ReviewBy: "2027-06-30",
-				Match:      []access.Match{{Issuer: "http://localhost:8080", Claims: map[string]string{"azp": "refund-bot", "env": "2"}}},
+				Match:      []access.Match{{Issuer: "http://localhost:8080", Claims: map[string]access.Claim{"azp": access.Exactly("refund-bot"), "env": {In: []string{"2", "3"}}, "/k8s.io/ns": {Prefix: "shop-"}}}},
 				Attributes: json.RawMessage(`{"empty":"","level":3,"note":"<5 & ok","on_call":true,"since":"2026-01-01","tags":["b","a"],"zone":"eu"}`),
 			},
-			{ID: ada, Match: []access.Match{{Issuer: "https://id.example.com", Subject: "ada"}}},
+			{ID: ada, Match: []access.Match{{Issuer: "https://id.example.com", Subject: access.Exactly("ada")}}},
 			{ID: bob},
 			{ID: orders, Owner: bob, Purpose: "keeps the orders", ReviewBy: "2027-01-31"},
 		},

@@ -333,7 +333,7 @@ func (r *reader) oneMatch(n *yaml.Node) (access.Match, bool) {
 	}
 	before := len(r.collector.list) + r.more
 	o.require("issuer", "the URL of the token's issuer, such as https://id.example.com")
-	m := access.Match{Issuer: o.text("issuer", MaxTextLength), Subject: o.text("subject", MaxTextLength), Claims: o.claims()}
+	m := access.Match{Issuer: o.text("issuer", MaxTextLength), Subject: o.subject(), Claims: o.claims()}
 	if fault := issuerFault(m.Issuer); m.Issuer != "" && fault != "" {
 		r.add(r.at(o.values["issuer"]), "issuer %s: %s", quote(m.Issuer), fault)
 	}
@@ -362,16 +362,61 @@ func loopback(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-func (o object) claims() map[string]string {
+func (o object) subject() (c access.Claim) {
+	if n, ok := o.values["subject"]; ok {
+		c, _ = o.claim(n, "subject")
+	}
+	return c
+}
+
+// claim reads what a value must be: a text, {prefix: text} or {in: [texts]}.
+func (r *reader) claim(n *yaml.Node, what string) (access.Claim, bool) {
+	if n.Kind != yaml.MappingNode {
+		text, ok := r.textOf(n, what, MaxTextLength)
+		return access.Exactly(text), ok
+	}
+	o, ok := r.object(n, what, "prefix", "in")
+	if !ok || o.damaged {
+		return access.Claim{}, false
+	}
+	prefix, hasPrefix := o.values["prefix"]
+	in, hasIn := o.values["in"]
+	switch {
+	case hasPrefix == hasIn:
+		r.add(r.at(n), "%s is a text, or a mapping with either prefix or in", what)
+		return access.Claim{}, false
+	case hasPrefix:
+		text, ok := r.textOf(prefix, what+" prefix", MaxTextLength)
+		if ok && text == "" {
+			r.add(r.at(prefix), "%s prefix is empty, which fits everything: name the beginning", what)
+			ok = false
+		}
+		return access.Claim{Prefix: text}, ok
+	}
+	items, ok := r.items(in, what+" in", MaxClaimValues)
+	out := access.Claim{}
+	for _, item := range items {
+		text, read := r.textOf(item, what+" in", MaxTextLength)
+		if read && slices.Contains(out.In, text) {
+			r.add(r.at(item), "%s in names %s twice", what, quote(text))
+			read = false
+		}
+		ok = ok && read
+		out.In = append(out.In, text)
+	}
+	return out, ok
+}
+
+func (o object) claims() map[string]access.Claim {
 	n, ok := o.values["claims"]
 	if !ok || o.bad[n] {
 		return nil
 	}
 	if n.Kind != yaml.MappingNode || len(n.Content) == 0 || len(n.Content) > 2*MaxClaims {
-		o.add(o.at(n), "claims is a mapping of 1 to %d claim names to their exact values", MaxClaims)
+		o.add(o.at(n), "claims is a mapping of 1 to %d claim names to what their values must be", MaxClaims)
 		return nil
 	}
-	out := make(map[string]string, len(n.Content)/2)
+	out := make(map[string]access.Claim, len(n.Content)/2)
 	for key, value := range pairs(n) {
 		name, ok := o.textOf(key, "a claim name", MaxNameLength)
 		if !ok {
@@ -381,8 +426,12 @@ func (o object) claims() map[string]string {
 			o.add(o.at(key), "claim %s has a key of its own: write it as issuer or subject of the match", name)
 			continue
 		}
-		if text, ok := o.textOf(value, "claim "+clipName(name), MaxTextLength); ok {
-			out[name] = text
+		if strings.HasPrefix(name, "/") && !pointer.MatchString(name) {
+			o.add(o.at(key), "claim %s is no JSON Pointer: write ~0 for ~ and ~1 for a slash in a name", clipName(name))
+			continue
+		}
+		if want, ok := o.claim(value, "claim "+clipName(name)); ok {
+			out[name] = want
 		}
 	}
 	return out

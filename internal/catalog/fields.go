@@ -160,6 +160,7 @@ const (
 var (
 	labelPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._:-]*$`)
 	namePattern  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	pointer      = regexp.MustCompile(`^(/([^~/]|~[01])*)+$`) // RFC 6901
 	wholeNumber  = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 )
 

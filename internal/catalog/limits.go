@@ -21,8 +21,10 @@ const (
 	MaxParents         = 64
 	MaxMatches         = 16
 	MaxClaims          = 16
+	MaxClaimValues     = 64 // that one claim may have
 	MaxProvides        = 256
 	MaxMembers         = 10_000 // of a team; also openers, actions and subjects
+	MaxLooseMatches    = 1000   // of one issuer, that leave a claim a choice
 	MaxClaimSets       = 32     // different sets of claim names that one issuer's identities are told apart by
 )
 

@@ -16,15 +16,38 @@ type match struct {
 }
 
 // claims are everything a token must hold: the subject is a claim like any other.
-func (m *match) claims() map[string]string {
+func (m *match) claims() map[string]access.Claim {
 	out := maps.Clone(m.Claims)
 	if out == nil {
-		out = map[string]string{}
+		out = map[string]access.Claim{}
 	}
-	if m.Subject != "" {
+	if !m.Subject.IsZero() {
 		out["sub"] = m.Subject
 	}
 	return out
+}
+
+// exactly are the values of claims that leave no choice; ok is false if one does.
+func exactly(claims map[string]access.Claim) (values map[string]string, ok bool) {
+	values = make(map[string]string, len(claims))
+	for name, claim := range claims {
+		value, exact := claim.Exact()
+		if !exact {
+			return nil, false
+		}
+		values[name] = value
+	}
+	return values, true
+}
+
+// meet reports whether one token could hold what both ask for.
+func meet(a, b map[string]access.Claim) bool {
+	for name, claim := range a {
+		if other, ok := b[name]; ok && !claim.Meets(other) {
+			return false
+		}
+	}
+	return true
 }
 
 // shaped are the matches of one issuer that ask for the same claims.
@@ -36,13 +59,17 @@ type shaped struct {
 // ambiguous finds identities that one token could belong to: two matches of one issuer that contradict each other
 // on no claim both ask for. A caller who could be either would be refused as unknown when it calls (access.Index).
 func (p *parser) ambiguous() {
+	p.looselyAmbiguous()
 	claims := make([]map[string]string, len(p.matches))
 	issuers := map[string][]shaped{}
 	index := map[string]int{}
 	var order []string
 	for i := range p.matches {
 		m := &p.matches[i]
-		claims[i] = m.claims()
+		var exact bool
+		if claims[i], exact = exactly(m.claims()); !exact {
+			continue
+		}
 		names := slices.Sorted(maps.Keys(claims[i]))
 		groups, ok := issuers[m.Issuer]
 		if !ok {
@@ -77,9 +104,40 @@ func (p *parser) ambiguousAt(groups []shaped, claims []map[string]string) {
 		}
 	}
 	for _, i := range slices.Sorted(maps.Keys(earliest)) {
-		m, other := &p.matches[i], &p.matches[earliest[i]]
-		p.add(m.at, "%s and %s (%s) could both be meant by one token of %s: give both the subject, or different values of one claim",
-			m.identity, other.identity, other.at, m.Issuer)
+		p.ambiguousPair(i, earliest[i])
+	}
+}
+
+func (p *parser) ambiguousPair(i, earlier int) {
+	m, other := &p.matches[i], &p.matches[earlier]
+	p.add(m.at, "%s and %s (%s) could both be meant by one token of %s: give both the subject, or different values of one claim",
+		m.identity, other.identity, other.at, m.Issuer)
+}
+
+// looselyAmbiguous compares the matches that leave a claim a choice, of which there are few, with every other of their issuer.
+func (p *parser) looselyAmbiguous() {
+	claims, exact := make([]map[string]access.Claim, len(p.matches)), make([]bool, len(p.matches))
+	byIssuer, loose := map[string][]int{}, map[string][]int{}
+	for i := range p.matches {
+		issuer := p.matches[i].Issuer
+		claims[i] = p.matches[i].claims()
+		byIssuer[issuer] = append(byIssuer[issuer], i)
+		if _, exact[i] = exactly(claims[i]); !exact[i] {
+			if loose[issuer] = append(loose[issuer], i); len(loose[issuer]) == MaxLooseMatches+1 {
+				p.add(p.matches[i].at, "more than %d matches of one issuer with prefix or in: tell its identities apart by exact values", MaxLooseMatches)
+				return
+			}
+		}
+	}
+	for _, issuer := range slices.Sorted(maps.Keys(loose)) {
+		for _, i := range loose[issuer] {
+			for _, other := range byIssuer[issuer] {
+				if p.matches[i].identity != p.matches[other].identity && (exact[other] || other < i) && meet(claims[i], claims[other]) {
+					p.ambiguousPair(max(i, other), min(i, other))
+					break
+				}
+			}
+		}
 	}
 }
 

@@ -52,7 +52,7 @@ func drawCatalog(t *rapid.T) access.Catalog {
 	for _, id := range distinctRefs("Agent", "Human", "Workload") {
 		v := access.Identity{ID: id, Owner: owner(), Purpose: optional(text), Attributes: attributes()}
 		if rapid.Bool().Draw(t, "matched") {
-			v.Match = []access.Match{{Issuer: "https://id.example", Claims: map[string]string{text.Draw(t, "claim"): text.Draw(t, "value")}}}
+			v.Match = []access.Match{{Issuer: "https://id.example", Claims: map[string]access.Claim{text.Draw(t, "claim"): access.Exactly(text.Draw(t, "value"))}}}
 		}
 		c.Identities = append(c.Identities, v)
 	}
@@ -191,16 +191,16 @@ type token struct {
 }
 
 func allTokens() []token {
-	values := []string{"", "1", "2"}
+	values := []string{"", "1", "12", "2"}
 	var out []token
 	for _, subject := range []string{"s", "t", "u"} {
-		for i := range 27 {
+		for i := range 64 {
 			claims := map[string]any{}
 			for _, name := range []string{"a", "b", "c"} {
-				if v := values[i%3]; v != "" {
+				if v := values[i%4]; v != "" {
 					claims[name] = v
 				}
-				i /= 3
+				i /= 4
 			}
 			out = append(out, token{subject, claims})
 		}
@@ -211,10 +211,16 @@ func allTokens() []token {
 // Parse refuses matches exactly if there is a token that two identities match.
 func TestNoTokenFindsTwoIdentities(t *testing.T) {
 	drawMatch := rapid.Custom(func(t *rapid.T) access.Match {
-		m := access.Match{Issuer: "https://id.example", Subject: rapid.SampledFrom([]string{"", "s", "t"}).Draw(t, "subject")}
-		m.Claims = rapid.MapOfN(rapid.SampledFrom([]string{"a", "b", "c"}), rapid.SampledFrom([]string{"1", "2"}), 0, 3).Draw(t, "claims")
-		if m.Subject == "" && len(m.Claims) == 0 {
-			m.Subject = "t"
+		form := func(values ...string) *rapid.Generator[access.Claim] {
+			return rapid.OneOf(
+				rapid.Map(rapid.SampledFrom(values), access.Exactly), rapid.Map(rapid.SampledFrom(values), access.Exactly),
+				rapid.Just(access.Claim{In: values}), rapid.Map(rapid.SampledFrom(values), func(v string) access.Claim { return access.Claim{Prefix: v[:1]} }),
+			)
+		}
+		m := access.Match{Issuer: "https://id.example", Subject: rapid.OneOf(rapid.Just(access.Claim{}), form("s", "t")).Draw(t, "subject")}
+		m.Claims = rapid.MapOfN(rapid.SampledFrom([]string{"a", "b", "c"}), form("1", "12", "2"), 0, 3).Draw(t, "claims")
+		if m.Subject.IsZero() && len(m.Claims) == 0 {
+			m.Subject = access.Exactly("t")
 		}
 		return m
 	})

@@ -1,0 +1,273 @@
+package access
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+
+	strictjson "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Limits on constraints from outside.
+const (
+	MaxConstraints     = 16 << 10 // bytes of the constraints of one grant
+	maxConstraintDepth = 8
+)
+
+// ConstraintKind says what a constraint asks of an argument (draft-niyikiza-oauth-attenuating-agent-tokens, constraint types).
+type ConstraintKind string
+
+// The kinds of constraints.
+const (
+	ConstraintExact    ConstraintKind = "exact"      // is Value
+	ConstraintRange    ConstraintKind = "range"      // is a whole number from Min to Max, both included; nil: without that end
+	ConstraintOneOf    ConstraintKind = "one_of"     // is one of Values
+	ConstraintNotOneOf ConstraintKind = "not_one_of" // is none of Excluded
+	ConstraintContains ConstraintKind = "contains"   // is a list that holds all of Required
+	ConstraintSubset   ConstraintKind = "subset"     // is a list of nothing but Allowed
+	ConstraintWildcard ConstraintKind = "wildcard"   // is there
+	ConstraintAll      ConstraintKind = "all"        // fits all of Constraints
+	ConstraintAny      ConstraintKind = "any"        // fits one of Constraints
+)
+
+// Constraint is what one argument of a grant must be. Values are compared as JSON: spacing and the order of keys do not matter, a
+// number must be written the same.
+type Constraint struct {
+	Kind        ConstraintKind   `json:"type"`
+	Value       jsontext.Value   `json:"value,omitzero"`
+	Min         *int64           `json:"min,omitzero"`
+	Max         *int64           `json:"max,omitzero"`
+	Values      []jsontext.Value `json:"values,omitzero"`
+	Excluded    []jsontext.Value `json:"excluded,omitzero"`
+	Required    []jsontext.Value `json:"required,omitzero"`
+	Allowed     []jsontext.Value `json:"allowed,omitzero"`
+	Constraints []Constraint     `json:"constraints,omitzero"`
+}
+
+// Constraints are those of a grant by argument. They are closed: an argument that is not named may not be there, one that is named
+// must be. Empty ones constrain nothing.
+type Constraints map[string]Constraint
+
+// ParseConstraints reads constraints, strictly: an unknown kind or member, a member that its kind does not have, or one that is
+// missing is an error that says where.
+func ParseConstraints(text []byte) (Constraints, error) {
+	if len(text) > MaxConstraints {
+		return nil, fmt.Errorf("constraints have %d bytes, the limit is %d", len(text), MaxConstraints)
+	}
+	var out Constraints
+	if err := strictjson.Unmarshal(text, &out, strictjson.RejectUnknownMembers(true)); err != nil {
+		return nil, fmt.Errorf("constraints: %w", err)
+	}
+	for name, c := range out {
+		if err := c.check(maxConstraintDepth); err != nil {
+			return nil, fmt.Errorf("the constraint on %.80q: %w", name, err)
+		}
+		out[name] = c
+	}
+	return out, nil
+}
+
+// members are those of a constraint that are there.
+func (c *Constraint) members() (names []string) {
+	for name, there := range map[string]bool{
+		"value": c.Value != nil, "min or max": c.Min != nil || c.Max != nil, "values": c.Values != nil, "excluded": c.Excluded != nil,
+		"required": c.Required != nil, "allowed": c.Allowed != nil, "constraints": c.Constraints != nil,
+	} {
+		if there {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// check makes sure that a constraint has what its kind has and nothing else, and puts its values into one form.
+func (c *Constraint) check(depth int) error {
+	want, known := map[ConstraintKind]string{
+		ConstraintExact: "value", ConstraintRange: "min or max", ConstraintOneOf: "values", ConstraintNotOneOf: "excluded",
+		ConstraintContains: "required", ConstraintSubset: "allowed", ConstraintWildcard: "", ConstraintAll: "constraints", ConstraintAny: "constraints",
+	}[c.Kind]
+	if !known {
+		return fmt.Errorf("there is no type %.40q of constraints", c.Kind)
+	}
+	if got := c.members(); want == "" && len(got) > 0 || want != "" && !slices.Equal(got, []string{want}) {
+		return fmt.Errorf("a constraint of type %s has %s beside it, and nothing else", c.Kind, cmpOr(want, "nothing"))
+	}
+	if depth == 0 {
+		return fmt.Errorf("constraints are inside each other more than %d deep", maxConstraintDepth)
+	}
+	for i := range c.Constraints {
+		if err := c.Constraints[i].check(depth - 1); err != nil {
+			return err
+		}
+	}
+	if c.Value != nil {
+		if err := inOneForm(&c.Value); err != nil {
+			return err
+		}
+	}
+	for _, list := range [][]jsontext.Value{c.Values, c.Excluded, c.Required, c.Allowed} {
+		for i := range list {
+			if err := inOneForm(&list[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func cmpOr(text, other string) string {
+	if text == "" {
+		return other
+	}
+	return text
+}
+
+func inOneForm(v *jsontext.Value) error {
+	clone := v.Clone()
+	if err := clone.Format(jsontext.ReorderRawObjects(true)); err != nil {
+		return err
+	}
+	*v = clone
+	return nil
+}
+
+// Fit reports whether arguments, a JSON object, are as the constraints ask. What cannot be read does not fit.
+func (cs Constraints) Fit(args json.RawMessage) bool {
+	if len(cs) == 0 {
+		return true
+	}
+	text, err := canonical(args)
+	if err != nil {
+		return false
+	}
+	var values map[string]jsontext.Value
+	if err := strictjson.Unmarshal(text, &values); err != nil || len(values) != len(cs) {
+		return false
+	}
+	for name, value := range values {
+		if c, named := cs[name]; !named || !c.fits(value) {
+			return false
+		}
+	}
+	return true
+}
+
+// fits reports whether one value, in its one form, is as the constraint asks.
+func (c *Constraint) fits(v jsontext.Value) bool {
+	switch c.Kind {
+	case ConstraintExact:
+		return bytes.Equal(v, c.Value)
+	case ConstraintRange:
+		n, err := strconv.ParseInt(string(v), 10, 64)
+		return err == nil && c.least() <= n && n <= c.most()
+	case ConstraintOneOf:
+		return holds(c.Values, v)
+	case ConstraintNotOneOf:
+		return !holds(c.Excluded, v)
+	case ConstraintContains:
+		items, ok := itemsOf(v)
+		return ok && within(c.Required, items)
+	case ConstraintSubset:
+		items, ok := itemsOf(v)
+		return ok && within(items, c.Allowed)
+	case ConstraintWildcard:
+		return true
+	case ConstraintAll:
+		return !slices.ContainsFunc(c.Constraints, func(part Constraint) bool { return !part.fits(v) })
+	case ConstraintAny:
+		return slices.ContainsFunc(c.Constraints, func(part Constraint) bool { return part.fits(v) })
+	default:
+		return false
+	}
+}
+
+func (c *Constraint) least() int64 {
+	if c.Min == nil {
+		return math.MinInt64
+	}
+	return *c.Min
+}
+
+func (c *Constraint) most() int64 {
+	if c.Max == nil {
+		return math.MaxInt64
+	}
+	return *c.Max
+}
+
+func itemsOf(v jsontext.Value) (items []jsontext.Value, ok bool) {
+	if v.Kind() != '[' {
+		return nil, false
+	}
+	return items, strictjson.Unmarshal(v, &items) == nil
+}
+
+func holds(list []jsontext.Value, v jsontext.Value) bool {
+	return slices.ContainsFunc(list, func(item jsontext.Value) bool { return bytes.Equal(item, v) })
+}
+
+// within reports whether everything in part is in whole.
+func within(part, whole []jsontext.Value) bool {
+	return !slices.ContainsFunc(part, func(v jsontext.Value) bool { return !holds(whole, v) })
+}
+
+// ErrWider says that what is passed on is not within what is held.
+var ErrWider = errors.New("wider than what it is passed on from")
+
+// Narrower is nil if whatever fits the constraints fits the parent's, too, as far as their forms show it: a pair of kinds that is
+// not known to hold is refused (I3). The error wraps [ErrWider] and names the argument.
+func (cs Constraints) Narrower(parent Constraints) error {
+	if len(parent) == 0 {
+		return nil
+	}
+	if len(cs) != len(parent) {
+		return fmt.Errorf("%w: it constrains other arguments", ErrWider)
+	}
+	for name := range parent {
+		child, named := cs[name]
+		above := parent[name]
+		if !named || !child.narrower(&above) {
+			return fmt.Errorf("%w: the argument %.80q", ErrWider, name)
+		}
+	}
+	return nil
+}
+
+// narrower follows the table of the draft.
+func (c *Constraint) narrower(parent *Constraint) bool {
+	switch {
+	case parent.Kind == ConstraintWildcard:
+		return true
+	case parent.Kind == ConstraintAll && c.Kind == ConstraintAll:
+		return !slices.ContainsFunc(parent.Constraints, func(clause Constraint) bool {
+			return !slices.ContainsFunc(c.Constraints, func(own Constraint) bool { return own.narrower(&clause) })
+		})
+	case parent.Kind == ConstraintAny && c.Kind == ConstraintAny:
+		return !slices.ContainsFunc(c.Constraints, func(own Constraint) bool {
+			return !slices.ContainsFunc(parent.Constraints, func(clause Constraint) bool { return own.narrower(&clause) })
+		})
+	case c.Kind == ConstraintExact:
+		return slices.Contains([]ConstraintKind{ConstraintExact, ConstraintRange, ConstraintOneOf}, parent.Kind) && parent.fits(c.Value)
+	case c.Kind != parent.Kind:
+		return false
+	}
+	switch c.Kind {
+	case ConstraintRange:
+		return c.least() >= parent.least() && c.most() <= parent.most()
+	case ConstraintOneOf:
+		return within(c.Values, parent.Values)
+	case ConstraintNotOneOf:
+		return within(parent.Excluded, c.Excluded)
+	case ConstraintContains:
+		return within(parent.Required, c.Required)
+	case ConstraintSubset:
+		return within(c.Allowed, parent.Allowed)
+	case ConstraintExact, ConstraintWildcard, ConstraintAll, ConstraintAny:
+	}
+	return false
+}
