@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -457,6 +458,40 @@ func TestAChangeShowsWhatItWasAndWhatItBecomes(t *testing.T) {
 		c.Kind, c.Name, c.Op = catalog.KindTeam, "a", catalog.Changed
 		if got := c.String(); got != want {
 			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+// The matches that the design note shows are read as they stand there, and are told apart.
+func TestDocumentedMatchesAreRead(t *testing.T) {
+	text, err := os.ReadFile("../../docs/design/identity.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(text), "```yaml\n")
+	block, _, closed := strings.Cut(block, "```")
+	c := mustParse(t, map[string][]byte{"a.yaml": []byte(block + "  - id: Human::\"ada\"\n")})
+	if !closed || len(c.Identities) != 5 {
+		t.Fatalf("%d identities", len(c.Identities))
+	}
+	x := access.NewIndex(c)
+	for _, token := range []struct {
+		issuer, subject string
+		claims          map[string]any
+		want            string
+	}{
+		{"https://kubernetes.example", "system:serviceaccount:shop:bot", map[string]any{}, `Agent::"shop-bot"`},
+		{"https://kubernetes.example", "system:serviceaccount:shop-jobs:night", map[string]any{"kubernetes.io": map[string]any{"namespace": "shop-jobs"}}, `Workload::"shop-jobs"`},
+		{"https://kubernetes.example", "system:serviceaccount:shop-jobs:night", map[string]any{"kubernetes.io": map[string]any{"namespace": "other"}}, ""},
+		{"https://token.actions.githubusercontent.com", "repo:acme/shop", map[string]any{"repository": "acme/shop", "ref": "refs/tags/v1.2", "environment": "staging"}, `Workload::"release"`},
+		{"https://token.actions.githubusercontent.com", "repo:acme/shop", map[string]any{"repository": "acme/shop", "ref": "refs/heads/main", "environment": "staging"}, ""},
+		{"https://token.actions.githubusercontent.com", "repo:acme/shop-fork", map[string]any{"repository": "acme/shop-fork", "ref": "refs/tags/v1.2", "environment": "staging"}, ""},
+		{"https://gitlab.example", "project_path:acme/till", map[string]any{"project_path": "acme/till", "ref_protected": "true"}, `Workload::"pipeline"`},
+		{"https://gitlab.example", "project_path:acme/till", map[string]any{"project_path": "acme/till", "ref_protected": true}, ""},
+	} {
+		got, ok := x.Identify(token.issuer, token.subject, token.claims)
+		if ok != (token.want != "") || ok && got.ID.String() != token.want {
+			t.Errorf("%s of %s is %v, %v", token.subject, token.issuer, got, ok)
 		}
 	}
 }
