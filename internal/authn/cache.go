@@ -11,11 +11,12 @@ const (
 	shardedCacheSize = 1024 // below it one shard keeps the bound exact
 )
 
-// entry is a token that was verified. It holds no verdict about the identity.
+// entry is a token or an SVID that was verified. It holds no verdict about the identity.
 type entry struct {
 	claims     Claims
 	notBefore  time.Time // the latest of nbf and iat
 	issuer     *issuer
+	bundle     *bundle // that an SVID was verified with; nil for OIDC tokens
 	key        keyID
 	generation atomic.Uint64 // of the key set in which key was last seen
 }

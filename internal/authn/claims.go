@@ -14,9 +14,11 @@ const (
 	maxNumericDate   = 253402300799 // the end of year 9999
 )
 
-// Claims is what a verified token says.
+// Claims is what a verified token or SVID says.
 type Claims struct {
-	Issuer  string
+	// Issuer is iss of an OIDC token; of an SVID, the SPIFFE ID of its trust domain ("spiffe://example.org").
+	Issuer string
+	// Subject is sub of a token; of an SVID, its SPIFFE ID.
 	Subject string
 	Expiry  time.Time
 	// KeyID is the kid of the key that signed, as the issuer publishes it; may be empty.
@@ -24,6 +26,9 @@ type Claims struct {
 	// Thumbprint is cnf.jkt: the token is good only together with a proof by the
 	// key of this thumbprint (RFC 9449 section 6.1). Empty: it is bound to no key.
 	Thumbprint string
+	// CertificateThumbprint is the x5t#S256 of the client's certificate (RFC 8705
+	// section 3.1) when it was an X.509-SVID that authenticated; else empty.
+	CertificateThumbprint string
 	// All holds every claim; numbers are json.Number. It is shared between
 	// callers and must not be modified.
 	All map[string]any

@@ -33,6 +33,17 @@ const (
 	CodeProofUnavailable  Code = "proof_unavailable"
 )
 
+// The refusals of VerifyX509; VerifyJWT gives those of Verify, and the last two.
+const (
+	CodeSVIDMissing            Code = "svid_missing"
+	CodeSVIDMalformed          Code = "svid_malformed"
+	CodeSVIDUntrusted          Code = "svid_untrusted"
+	CodeSVIDExpired            Code = "svid_expired"
+	CodeSVIDNotYetValid        Code = "svid_not_yet_valid"
+	CodeTrustDomainUnknown     Code = "trust_domain_unknown"
+	CodeTrustDomainUnavailable Code = "trust_domain_unavailable"
+)
+
 // Error is a refusal. Detail tells the caller what to do next; it holds nothing
 // of the token, the proof or the network, so it may be sent to whoever asked.
 // The technical cause, where there is one, is reached with errors.Unwrap and is
