@@ -191,7 +191,7 @@ type Credential struct {
 	Type      string    `json:"type"` // Bearer, or DPoP if it is bound to a key
 	Token     string    `json:"token"`
 	ExpiresAt time.Time `json:"expires_at"`
-	BoundTo   string    `json:"bound_to,omitempty"` // thumbprint of the key
+	BoundTo   string    `json:"bound_to,omitempty"` // thumbprint of the key, or x5t#S256: and that of the certificate
 }
 
 // Approval is a question put to people. Who asked sees how it stands; who may answer it sees the whole card.
@@ -340,7 +340,7 @@ type Values struct {
 // Identity is who the server takes the caller for.
 type Identity struct {
 	Identity string `json:"identity"`
-	BoundTo  string `json:"bound_to,omitempty"` // thumbprint of the key that the caller proved to hold
+	BoundTo  string `json:"bound_to,omitempty"` // thumbprint of the key that the caller proved to hold, or x5t#S256: and that of its certificate
 }
 
 // Problem is a no, or a failure (RFC 9457).

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"strings"
+
 	"github.com/writ-project/writ/client"
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/control"
@@ -22,7 +24,7 @@ func outcome(answer *control.Answer) client.Outcome {
 	}
 	if released := answer.Credential; released != nil {
 		out.Credential = &client.Credential{Type: "Bearer", Token: released.Token, ExpiresAt: released.ExpiresAt, BoundTo: released.BoundTo}
-		if released.BoundTo != "" {
+		if released.BoundTo != "" && !strings.HasPrefix(released.BoundTo, control.ByCertificate) {
 			out.Credential.Type = "DPoP"
 		}
 	}

@@ -49,6 +49,7 @@ type App struct {
 	handler   http.Handler
 	cancel    context.CancelFunc
 	loops     sync.WaitGroup
+	svids     *authn.SPIFFE      // nil where no SVIDs are accepted
 	witnessed *cosigned          // nil where no witness is asked
 	leaving   context.CancelFunc // ends the waiting of long-polls
 	trouble   atomic.Pointer[error]
@@ -93,6 +94,15 @@ func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	svids, err := newSPIFFE(ctx, config, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil && svids != nil {
+			err = errors.Join(err, svids.Close())
+		}
+	}()
 	metrics := newMetrics(opened)
 	c := control.New(control.Options{
 		Ledger: ledger{opened}, Issuer: signer{issuer}, Engine: Version, NewID: newID, Log: o.Log, Decided: metrics.decided,
@@ -102,7 +112,7 @@ func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
 		},
 	})
 	opened.OnMoved(c.Wake)
-	a := &App{Control: c, config: config, log: o.Log, store: opened}
+	a := &App{Control: c, config: config, log: o.Log, store: opened, svids: svids}
 	var published api.EvidenceReader = opened
 	witnessed, err := newCosigned(config.Witnesses, opened, key, o.Log)
 	if err != nil {
@@ -120,7 +130,7 @@ func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
 	stopping, leaving := context.WithCancel(context.WithoutCancel(ctx))
 	a.leaving = leaving
 	a.handler = metrics.measure(api.New(api.Options{
-		Control: c, Log: published, Authenticate: (&gate{verifier: verifier, control: c, url: config.URL}).authenticate,
+		Control: c, Log: published, Authenticate: (&gate{verifier: verifier, svids: svids, control: c, url: config.URL}).authenticate,
 		JWKS: issuer.JWKS(), Metadata: issuer.Metadata(), Metrics: metrics.handler(), Logger: o.Log, Health: a.health, Stopping: stopping,
 	}))
 	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -208,15 +218,20 @@ func newIssuer(config Config) (*jwt.Issuer, error) {
 	return jwt.New(jwt.Config{Issuer: config.URL, Keys: keys, DefaultTTL: access.DefaultTTL.Duration()})
 }
 
-func newVerifier(config Config, o Options) (*authn.Verifier, error) {
-	if o.HTTP == nil {
-		o.HTTP = &http.Client{Timeout: 5 * time.Second}
+// client fetches keys and bundles.
+func (o *Options) client() *http.Client {
+	if o.HTTP != nil {
+		return o.HTTP
 	}
+	return &http.Client{Timeout: 5 * time.Second}
+}
+
+func newVerifier(config Config, o Options) (*authn.Verifier, error) {
 	cfg := authn.Config{}
 	for _, i := range config.Issuers {
 		cfg.Issuers = append(cfg.Issuers, authn.Issuer{URL: i.URL, Audience: i.Audience, JWKSURL: i.JWKS, Algorithms: i.Algorithms})
 	}
-	verifier, err := authn.New(cfg, o.HTTP, o.Now)
+	verifier, err := authn.New(cfg, o.client(), o.Now)
 	if err != nil {
 		return nil, fmt.Errorf("issuers: %w", err)
 	}
@@ -258,8 +273,8 @@ func (a *App) checkIssuers(files map[string][]byte) error {
 	}
 	for i := range declared.Identities {
 		for _, match := range declared.Identities[i].Match {
-			if !accepted[match.Issuer] {
-				return fmt.Errorf("%s is known by tokens of %s, which is not among the configured issuers: add it there, or correct the catalog",
+			if !accepted[match.Issuer] && !a.config.SPIFFE.accepts(match.Issuer) {
+				return fmt.Errorf("%s is known by tokens of %s, which is not among the configured issuers and trust domains: add it there, or correct the catalog",
 					declared.Identities[i].ID, match.Issuer)
 			}
 		}
@@ -273,10 +288,14 @@ func (a *App) Serve(ctx context.Context, listener net.Listener) error {
 		Handler: a.handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
+	var err error
+	if server.TLSConfig, err = a.tls(); err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	failed := make(chan error, 1)
 	go func() {
-		if a.config.TLS.Certificate != "" {
-			failed <- server.ServeTLS(listener, a.config.TLS.Certificate, a.config.TLS.Key)
+		if server.TLSConfig != nil {
+			failed <- server.ServeTLS(listener, "", "")
 			return
 		}
 		failed <- server.Serve(listener)
@@ -298,7 +317,11 @@ func (a *App) Close() error {
 	a.leaving()
 	a.cancel()
 	a.loops.Wait()
-	return errors.Join(a.store.KeepHead(), a.store.Close())
+	var err error
+	if a.svids != nil {
+		err = a.svids.Close()
+	}
+	return errors.Join(err, a.store.KeepHead(), a.store.Close())
 }
 
 // Database is where the database is: the path of a file, or a URL.
@@ -315,6 +338,11 @@ func (a *App) health(ctx context.Context) error {
 	if a.witnessed != nil {
 		if alarm := a.witnessed.alarm.Load(); alarm != nil {
 			return fmt.Errorf("a witness knows another history of this log: %w", *alarm)
+		}
+	}
+	if a.svids != nil {
+		if err := a.svids.Health(); err != nil {
+			return err
 		}
 	}
 	if trouble := a.trouble.Load(); trouble != nil {
@@ -409,9 +437,16 @@ func (s signer) Issue(c control.Credential) (control.Token, error) {
 	if err != nil {
 		return control.Token{}, err
 	}
+	key := c.BoundTo
+	certificate, byCertificate := strings.CutPrefix(key, control.ByCertificate)
+	if byCertificate {
+		key = ""
+	} else {
+		certificate = ""
+	}
 	token, err := s.issuer.Issue(jwt.Token{
 		GrantID: c.Grant, Subject: c.Subject.String(), ClientID: c.Subject.String(), Audience: []string{c.Target}, AuthorizationDetails: details,
-		IssuedAt: c.IssuedAt, Expiry: c.ExpiresAt, Confirmation: c.BoundTo,
+		IssuedAt: c.IssuedAt, Expiry: c.ExpiresAt, Confirmation: key, Certificate: certificate,
 	})
 	if err != nil {
 		return control.Token{}, err

@@ -41,6 +41,8 @@ type Config struct {
 	Tokens Tokens `yaml:"tokens"`
 	// Issuers are the identity providers whose tokens are accepted. At least one is required.
 	Issuers []Issuer `yaml:"issuers"`
+	// SPIFFE says whose SVIDs are accepted: X.509-SVIDs as client certificates, JWT-SVIDs as bearer tokens. Empty: none.
+	SPIFFE SPIFFE `yaml:"spiffe"`
 	// Limits bound what one identity may cause.
 	Limits Limits `yaml:"limits"`
 	// Witnesses keep and cosign the log's checkpoints, so that nobody can rewrite what they have seen.
@@ -72,6 +74,8 @@ type TLS struct {
 	Certificate string `yaml:"certificate"`
 	// Key is a PEM file, mode 0600.
 	Key string `yaml:"key"`
+	// SVID serves Writ's own X.509-SVID from the Workload API instead of a certificate.
+	SVID bool `yaml:"svid"`
 }
 
 // Log names the evidence log and its key.
@@ -99,6 +103,33 @@ type Issuer struct {
 	JWKS string `yaml:"jwks"`
 	// Algorithms narrows the accepted signature algorithms. Empty: all asymmetric ones.
 	Algorithms []string `yaml:"algorithms"`
+}
+
+// SPIFFE names the trust domains whose workloads may call.
+type SPIFFE struct {
+	// Audience is what the aud claim of JWT-SVIDs must contain. Required.
+	Audience string `yaml:"audience"`
+	// WorkloadAPI is the address (unix:///path, or tcp://ip:port on a loopback address) that Writ's own X.509-SVID and bundles come
+	// from. Every trust domain whose bundle it delivers is accepted.
+	WorkloadAPI string `yaml:"workload_api"`
+	// TrustDomains have their bundles from elsewhere.
+	TrustDomains []TrustDomain `yaml:"trust_domains"`
+}
+
+// TrustDomain is one of them, with its bundle from either File or URL.
+type TrustDomain struct {
+	// Name is the trust domain, such as example.org.
+	Name string `yaml:"name"`
+	// File holds its SPIFFE bundle (JWKS), or certificates in PEM, which can verify X.509-SVIDs only. It is read again every five minutes.
+	File string `yaml:"file"`
+	// URL is its bundle endpoint; https.
+	URL string `yaml:"url"`
+	// Profile of the endpoint: https_web or https_spiffe.
+	Profile string `yaml:"profile"`
+	// EndpointID is the SPIFFE ID of the endpoint; https_spiffe only.
+	EndpointID string `yaml:"endpoint_id"`
+	// Bootstrap is a file like File that authenticates the first connection to an endpoint of this very trust domain.
+	Bootstrap string `yaml:"bootstrap"`
 }
 
 // Limits bound what one identity may cause; they come before evidence.
@@ -150,6 +181,9 @@ func (c *Config) resolve(folder string) {
 	for i := range c.Tokens.Keys {
 		paths = append(paths, &c.Tokens.Keys[i])
 	}
+	for i := range c.SPIFFE.TrustDomains {
+		paths = append(paths, &c.SPIFFE.TrustDomains[i].File, &c.SPIFFE.TrustDomains[i].Bootstrap)
+	}
 	for _, path := range paths {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(folder, *path)
@@ -175,9 +209,15 @@ func (c *Config) Check() error {
 	if err != nil {
 		fault("listen: %q is not host:port", c.Listen)
 	}
-	tls := c.TLS.Certificate != "" || c.TLS.Key != ""
-	if tls && (c.TLS.Certificate == "" || c.TLS.Key == "") {
+	tls := c.TLS.Certificate != "" || c.TLS.Key != "" || c.TLS.SVID
+	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		fault("tls: certificate and key go together")
+	}
+	if c.TLS.SVID && c.TLS.Certificate != "" {
+		fault("tls: serve a certificate or the SVID, not both")
+	}
+	if c.TLS.SVID && c.SPIFFE.WorkloadAPI == "" {
+		fault("tls.svid: needs spiffe.workload_api, which the SVID comes from")
 	}
 	if err == nil && !tls && !c.BehindProxy && !isLoopback(host) {
 		fault("listen: %s can be reached from outside without TLS: set tls, or behind_proxy if a proxy ends TLS", c.Listen)
@@ -204,8 +244,8 @@ func (c *Config) Check() error {
 	for _, problem := range c.Witnesses.problems() {
 		fault("witnesses: %w", problem)
 	}
-	if len(c.Issuers) == 0 {
-		fault("issuers: at least one identity provider is required: without one nobody can call")
+	if len(c.Issuers) == 0 && !c.SPIFFE.used() {
+		fault("issuers: at least one identity provider, or spiffe, is required: without one nobody can call")
 	}
 	if math.IsNaN(c.Limits.RequestsPerSecond) || math.IsInf(c.Limits.RequestsPerSecond, 0) {
 		fault("limits.requests_per_second: must be a number, and finite: there is no unlimited")

@@ -13,17 +13,51 @@ import (
 // gate finds out who calls.
 type gate struct {
 	verifier *authn.Verifier
+	svids    *authn.SPIFFE // nil: no SVIDs
 	control  *control.Control
 	url      string // as callers know it: what a proof of possession is made for
 }
 
-// authenticate verifies the bearer token, and the proof of possession if one is shown, and finds the registered identity.
+// authenticate verifies the client certificate or the bearer token, and the proof of possession if one is shown, and finds the
+// registered identity. A call that shows a certificate and a token must be the same identity by both.
 func (g *gate) authenticate(ctx context.Context, r *http.Request) (control.Caller, error) {
+	if g.svids == nil || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return g.byToken(ctx, r)
+	}
+	caller, err := g.byCertificate(ctx, r)
+	if err != nil || r.Header.Get("Authorization") == "" {
+		return caller, err
+	}
+	other, err := g.byToken(ctx, r)
+	if err != nil {
+		return control.Caller{}, err
+	}
+	if other.Identity != caller.Identity {
+		return control.Caller{}, refused(authn.CodeProofMismatch, "the token and the client certificate are of two identities: send one of them")
+	}
+	if other.BoundTo != "" {
+		return other, nil
+	}
+	return caller, nil
+}
+
+// byCertificate is the caller by its X.509-SVID: what it gets is bound to that certificate.
+func (g *gate) byCertificate(ctx context.Context, r *http.Request) (caller control.Caller, err error) {
+	claims, err := g.svids.VerifyX509(r.TLS.PeerCertificates)
+	if err != nil {
+		return caller, unauthenticated(err)
+	}
+	caller.BoundTo = control.ByCertificate + claims.CertificateThumbprint
+	caller.Identity, err = g.control.Identify(ctx, claims.Issuer, claims.Subject, claims.All)
+	return caller, err
+}
+
+func (g *gate) byToken(ctx context.Context, r *http.Request) (control.Caller, error) {
 	scheme, token, err := bearer(r)
 	if err != nil {
 		return control.Caller{}, err
 	}
-	claims, err := g.verifier.Verify(ctx, token)
+	claims, err := authn.VerifyBearer(ctx, g.verifier, g.svids, token)
 	if err != nil {
 		return control.Caller{}, unauthenticated(err)
 	}

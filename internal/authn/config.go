@@ -26,7 +26,7 @@ const (
 
 // Config says whose tokens are accepted. Zero values stand for the defaults.
 type Config struct {
-	// Issuers whose tokens are accepted; at least one.
+	// Issuers whose tokens are accepted; none where SVIDs alone are.
 	Issuers []Issuer
 	// ClockSkew is granted to nbf and iat, never to exp; 0 to 60 s, default 30 s.
 	ClockSkew time.Duration
@@ -56,9 +56,6 @@ type Issuer struct {
 func (c Config) faults() error {
 	var all []error
 	add := func(format string, args ...any) { all = append(all, fmt.Errorf(format, args...)) }
-	if len(c.Issuers) == 0 {
-		add("issuers: at least one is required; without it nobody could be authenticated")
-	}
 	if c.ClockSkew < 0 || c.ClockSkew > maxClockSkew {
 		add("clock_skew: %s is not between 0s and %s; correct the clocks instead of allowing more", c.ClockSkew, maxClockSkew)
 	}

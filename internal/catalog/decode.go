@@ -352,6 +352,10 @@ func issuerFault(issuer string) string {
 		return "an issuer has no user, query or fragment: remove it"
 	case u.Scheme == "https", u.Scheme == "http" && loopback(u.Hostname()):
 		return ""
+	case u.Scheme == "spiffe" && (u.Path != "" || u.Port() != "" || u.Host != strings.ToLower(u.Host)):
+		return "a trust domain is written spiffe:// and its name in lower case, and nothing else; the workload is the subject"
+	case u.Scheme == "spiffe":
+		return ""
 	default:
 		return "use https; http is for loopback hosts only"
 	}

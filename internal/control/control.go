@@ -93,8 +93,11 @@ type Token struct {
 // Caller is who has authenticated.
 type Caller struct {
 	Identity access.Ref
-	BoundTo  string // thumbprint of the key that the caller proved to hold, if any
+	BoundTo  string // what the caller proved to hold, if anything: the thumbprint of a key, or ByCertificate and that of a certificate
 }
+
+// ByCertificate tells the thumbprint of a certificate (RFC 8705) from that of a DPoP key (RFC 9449).
+const ByCertificate = "x5t#S256:"
 
 // Options configure a Control.
 type Options struct {

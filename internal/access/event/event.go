@@ -129,7 +129,7 @@ type CredentialMade struct {
 	Fingerprint string    `json:"fingerprint"`
 	Target      string    `json:"target"`
 	ExpiresAt   time.Time `json:"expires_at"`
-	BoundTo     string    `json:"bound_to,omitempty"` // thumbprint of the caller's key
+	BoundTo     string    `json:"bound_to,omitempty"` // thumbprint of the caller's key, or x5t#S256: and that of its certificate
 }
 
 // ApprovalAsked is a question put to people. Its id is the decision's.

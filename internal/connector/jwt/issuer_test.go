@@ -202,6 +202,8 @@ func TestIssueRefusals(t *testing.T) {
 		{"an actor without name", func(x *Token) { x.Actor = &Actor{Subject: "a", Actor: &Actor{}} }, "actor:"},
 		{"an actor's issuer in bad UTF-8", func(x *Token) { x.Actor = &Actor{Subject: "a", Issuer: "\xff"} }, "actor's issuer:"},
 		{"too long a chain", func(x *Token) { x.Actor = deep }, "actor: a chain of more than 16"},
+		{"a certificate by half", func(x *Token) { x.Confirmation, x.Certificate = "", "abc" }, "certificate:"},
+		{"bound to a key and to a certificate", func(x *Token) { x.Certificate = thumb }, "one of them"},
 		{"a short thumbprint", func(x *Token) { x.Confirmation = "abc" }, "confirmation:"},
 		{"a thumbprint in hex", func(x *Token) { x.Confirmation = strings.Repeat("ab", 32) }, "confirmation:"},
 		{"another spelling of a thumbprint", func(x *Token) { x.Confirmation = thumb[:42] + "J" }, "confirmation:"},

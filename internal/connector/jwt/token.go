@@ -47,6 +47,9 @@ type Token struct {
 	// Confirmation is optional: the RFC 7638 thumbprint (SHA-256, base64url) of
 	// the key that the token is bound to (RFC 9449 section 6.1).
 	Confirmation string
+	// Certificate is optional: the thumbprint (SHA-256 of its DER, base64url) of the certificate that the holder must show
+	// (RFC 8705 section 3.1). Not together with Confirmation.
+	Certificate string
 }
 
 // Actor is one link of a delegation chain, the latest first (RFC 8693 section 4.1).
@@ -97,7 +100,8 @@ type claims struct {
 }
 
 type confirmation struct {
-	Thumbprint string `json:"jkt"`
+	Thumbprint  string `json:"jkt,omitempty"`
+	Certificate string `json:"x5t#S256,omitempty"`
 }
 
 // claims checks the token and writes out what it leaves to the issuer.
@@ -116,8 +120,8 @@ func (i *Issuer) claims(t Token) (claims, error) {
 	if len(t.Audience) == 1 {
 		out.Audience = t.Audience[0] // the form that every verifier reads
 	}
-	if t.Confirmation != "" {
-		out.Confirmed = &confirmation{Thumbprint: t.Confirmation}
+	if t.Confirmation != "" || t.Certificate != "" {
+		out.Confirmed = &confirmation{Thumbprint: t.Confirmation, Certificate: t.Certificate}
 	}
 	return out, nil
 }
@@ -166,13 +170,21 @@ func (t Token) checkOptions() error {
 	if t.Actor != nil {
 		all = append(all, t.Actor.check())
 	}
-	if t.Confirmation != "" {
-		raw, err := base64.RawURLEncoding.Strict().DecodeString(t.Confirmation)
-		if err != nil || len(raw) != thumbprint || strings.ContainsAny(t.Confirmation, "\r\n") {
-			all = append(all, errors.New("confirmation: not the base64url of a SHA-256 thumbprint (RFC 7638)"))
-		}
+	if t.Confirmation != "" && !isThumbprint(t.Confirmation) {
+		all = append(all, errors.New("confirmation: not the base64url of a SHA-256 thumbprint (RFC 7638)"))
+	}
+	if t.Certificate != "" && !isThumbprint(t.Certificate) {
+		all = append(all, errors.New("certificate: not the base64url of a SHA-256 thumbprint (RFC 8705)"))
+	}
+	if t.Confirmation != "" && t.Certificate != "" {
+		all = append(all, errors.New("confirmation, certificate: a token is bound to one of them"))
 	}
 	return errors.Join(all...)
+}
+
+func isThumbprint(text string) bool {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	return err == nil && len(raw) == thumbprint && !strings.ContainsAny(text, "\r\n")
 }
 
 // validScope is RFC 6749 section 3.3; an absent scope is valid.

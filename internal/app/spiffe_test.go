@@ -1,0 +1,253 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/control"
+	"github.com/writ-project/writ/internal/devidp"
+)
+
+// certified is a certificate of an authority, or an authority of its own.
+func certified(t *testing.T, by *tls.Certificate, change func(*x509.Certificate)) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(t, err)
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	check(t, err)
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	change(template)
+	parent, signer := template, any(key)
+	if by != nil {
+		parent, signer = by.Leaf, by.PrivateKey
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	check(t, err)
+	leaf, err := x509.ParseCertificate(raw)
+	check(t, err)
+	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key, Leaf: leaf}
+}
+
+func authorityOf(t *testing.T, domain string) tls.Certificate {
+	t.Helper()
+	return certified(t, nil, func(c *x509.Certificate) {
+		c.IsCA, c.KeyUsage, c.URIs = true, x509.KeyUsageCertSign, []*url.URL{{Scheme: "spiffe", Host: domain}}
+	})
+}
+
+func svidOf(t *testing.T, by tls.Certificate, domain, path string) tls.Certificate {
+	t.Helper()
+	return certified(t, &by, func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: domain, Path: path}} })
+}
+
+func writePEM(t *testing.T, path, kind string, der []byte) string {
+	t.Helper()
+	check(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	return path
+}
+
+// secured is a server that speaks TLS and accepts SVIDs of one trust domain beside tokens.
+type secured struct {
+	url   string
+	idp   *devidp.Server
+	roots *x509.CertPool
+	ca    tls.Certificate
+}
+
+func serveSVIDs(t *testing.T) secured {
+	t.Helper()
+	idp, err := devidp.Start(time.Now)
+	check(t, err)
+	t.Cleanup(func() { check(t, idp.Close()) })
+	config := initialized(t, idp.URL())
+	agents := filepath.Join(config.Site, "catalog", "agents.yaml")
+	text, err := os.ReadFile(agents)
+	check(t, err)
+	known := []byte("match: [{issuer: " + idp.URL() + ", subject: support-bot}]")
+	if !bytes.Contains(text, known) {
+		t.Fatalf("the starter's agents are\n%s", text)
+	}
+	text = bytes.Replace(text, known, []byte("match: [{issuer: "+idp.URL()+", subject: support-bot}, {issuer: spiffe://shop.example, subject: spiffe://shop.example/support-bot}]"), 1)
+	check(t, os.WriteFile(agents, text, 0o600))
+
+	s := secured{idp: idp, ca: authorityOf(t, "shop.example"), roots: x509.NewCertPool()}
+	folder := t.TempDir()
+	server := certified(t, nil, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} })
+	s.roots.AddCert(server.Leaf)
+	key, err := x509.MarshalPKCS8PrivateKey(server.PrivateKey)
+	check(t, err)
+	config.TLS = TLS{
+		Certificate: writePEM(t, filepath.Join(folder, "tls.crt"), "CERTIFICATE", server.Certificate[0]),
+		Key:         writePEM(t, filepath.Join(folder, "tls.key"), "PRIVATE KEY", key),
+	}
+	config.SPIFFE = SPIFFE{Audience: "writ", TrustDomains: []TrustDomain{
+		{Name: "shop.example", File: writePEM(t, filepath.Join(folder, "shop.pem"), "CERTIFICATE", s.ca.Certificate[0])},
+	}}
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	check(t, err)
+	s.url = "https://" + listener.Addr().String()
+	config.URL = s.url
+	check(t, config.Check())
+	a, err := New(t.Context(), config, Options{})
+	check(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Serve(ctx, listener) }()
+	t.Cleanup(func() { stop(); check(t, <-done); check(t, a.Close()) })
+	return s
+}
+
+// call is one call with a certificate, a token, or both.
+func (s secured) call(t *testing.T, certificate *tls.Certificate, token, method, path, body string) (status int, answer map[string]any) {
+	t.Helper()
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.roots}
+	if certificate != nil {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
+	}
+	transport := &http.Transport{TLSClientConfig: config}
+	defer transport.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(t.Context(), method, s.url+path, strings.NewReader(body))
+	check(t, err)
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	got, err := (&http.Client{Transport: transport}).Do(r)
+	check(t, err)
+	raw, err := io.ReadAll(got.Body)
+	check(t, err)
+	check(t, got.Body.Close())
+	check(t, json.Unmarshal(raw, &answer))
+	return got.StatusCode, answer
+}
+
+func x5t(c tls.Certificate) string {
+	sum := sha256.Sum256(c.Certificate[0])
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// A workload with nothing but an SVID is a caller like any other, and what it gets is bound to its certificate.
+func TestAWorkloadCallsWithItsSVIDAlone(t *testing.T) {
+	s := serveSVIDs(t)
+	bot := svidOf(t, s.ca, "shop.example", "/support-bot")
+	status, me := s.call(t, &bot, "", http.MethodGet, "/v1/whoami", "")
+	if status != http.StatusOK || me["identity"] != `Agent::"support-bot"` || me["bound_to"] != control.ByCertificate+x5t(bot) {
+		t.Fatalf("%d %v", status, me)
+	}
+	status, opened := s.call(t, &bot, "", http.MethodPost, "/v1/tasks", `{"type":"support","purpose":"a customer complains"}`)
+	task, _ := opened["task"].(map[string]any)
+	if status != http.StatusCreated || task == nil {
+		t.Fatalf("%d %v", status, opened)
+	}
+}
+
+// A token is bound to what its holder proved: a certificate (RFC 8705) or a key (RFC 9449).
+func TestTokensAreBoundToCertificatesToo(t *testing.T) {
+	issuer, err := newIssuer(initialized(t, "http://127.0.0.1:1"))
+	check(t, err)
+	thumb := x5t(authorityOf(t, "shop.example"))
+	for bound, want := range map[string]string{"": "", thumb: `"cnf":{"jkt":"` + thumb + `"}`, control.ByCertificate + thumb: `"cnf":{"x5t#S256":"` + thumb + `"}`} {
+		token, err := signer{issuer}.Issue(control.Credential{
+			Grant: "g", Subject: access.MustRef(`Agent::"a"`), Action: access.MustRef(`Action::"read"`), Resource: access.MustRef(`Table::"t"`),
+			Target: "https://target.example", Task: "t", IssuedAt: time.Now(), ExpiresAt: time.Now().Add(time.Minute), BoundTo: bound,
+		})
+		check(t, err)
+		payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token.Secret, ".")[1])
+		check(t, err)
+		if !strings.Contains(string(payload), want) || want == "" && strings.Contains(string(payload), "cnf") {
+			t.Errorf("bound to %q: %s", bound, payload)
+		}
+	}
+}
+
+func TestWhatIsNoSVIDOfOursIsRefused(t *testing.T) {
+	s := serveSVIDs(t)
+	bot, stranger := svidOf(t, s.ca, "shop.example", "/support-bot"), svidOf(t, s.ca, "shop.example", "/stranger")
+	forged := svidOf(t, authorityOf(t, "shop.example"), "shop.example", "/support-bot")
+	foreign := svidOf(t, authorityOf(t, "other.example"), "other.example", "/support-bot")
+	crossed := svidOf(t, s.ca, "other.example", "/support-bot")
+	two := certified(t, &s.ca, func(c *x509.Certificate) {
+		c.URIs = []*url.URL{{Scheme: "spiffe", Host: "shop.example", Path: "/support-bot"}, {Scheme: "spiffe", Host: "shop.example", Path: "/x"}}
+	})
+	token := func(subject string) string {
+		text, err := s.idp.Token(subject, "writ", time.Hour, nil)
+		check(t, err)
+		return text
+	}
+	for name, x := range map[string]struct {
+		certificate *tls.Certificate
+		token       string
+		status      int
+		says        string
+	}{
+		"nothing":                               {nil, "", 401, "token_missing"},
+		"a token alone":                         {nil, token("support-bot"), 200, ""},
+		"both, of one identity":                 {&bot, token("support-bot"), 200, ""},
+		"both, of two identities":               {&bot, token("report-bot"), 401, "proof_mismatch"},
+		"both, the token forged":                {&bot, token("support-bot") + "x", 401, "token"},
+		"not registered":                        {&stranger, "", 403, "identity_unknown"},
+		"of an authority that nobody knows":     {&forged, "", 401, "svid_untrusted"},
+		"of another trust domain":               {&foreign, "", 401, "trust_domain_unknown"},
+		"another trust domain's, signed by our": {&crossed, "", 401, "trust_domain_unknown"},
+		"two names":                             {&two, "", 401, "svid_malformed"},
+		"forged, beside a good token":           {&forged, token("support-bot"), 401, "svid_untrusted"},
+	} {
+		status, answer := s.call(t, x.certificate, x.token, http.MethodGet, "/v1/whoami", "")
+		text, err := json.Marshal(answer)
+		check(t, err)
+		if status != x.status || !strings.Contains(string(text), x.says) {
+			t.Errorf("%s: %d %s, want %d %s", name, status, text, x.status, x.says)
+		}
+	}
+}
+
+func TestSPIFFEIsConfiguredWhole(t *testing.T) {
+	for name, x := range map[string]struct {
+		change func(*Config)
+		says   string
+	}{
+		"an SVID to serve, and no Workload API": {func(c *Config) { c.TLS.SVID = true }, "needs spiffe.workload_api"},
+		"a certificate and an SVID": {func(c *Config) {
+			c.TLS = TLS{SVID: true, Certificate: "c", Key: "k"}
+			c.SPIFFE.WorkloadAPI = "unix:///x"
+		}, "not both"},
+		"nobody could call": {func(c *Config) { c.Issuers = nil }, "or spiffe, is required"},
+	} {
+		config := initialized(t, "http://127.0.0.1:1")
+		x.change(&config)
+		if err := config.Check(); err == nil || !strings.Contains(err.Error(), x.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	config := initialized(t, "http://127.0.0.1:1")
+	config.SPIFFE = SPIFFE{TrustDomains: []TrustDomain{{Name: "Shop.Example"}}}
+	if _, err := New(t.Context(), config, Options{}); err == nil || !strings.Contains(err.Error(), "spiffe: ") || !strings.Contains(err.Error(), "audience") || !strings.Contains(err.Error(), "trust_domains[0].name") {
+		t.Errorf("faults of the verifier: %v", err)
+	}
+}
