@@ -192,7 +192,7 @@ func (d *domain) health(now time.Time) error {
 	case d.failure == nil && d.serves(now):
 		return nil
 	case !d.serves(now):
-		return fmt.Errorf("trust domain %s: no bundle that may be used, so its SVIDs are refused: %w", d.name, errors.Join(d.failure))
+		return fmt.Errorf("trust domain %s: no bundle that may be used, so its SVIDs are refused: %w", d.name, orSilent(d.failure))
 	default:
 		return fmt.Errorf("trust domain %s: the bundle of %s cannot be renewed and serves until %s: %w",
 			d.name, d.fetched.UTC().Format(time.RFC3339), d.fetched.Add(d.maxAge).UTC().Format(time.RFC3339), d.failure)

@@ -85,7 +85,7 @@ func relay(from, to net.Conn) {
 		_ = to.Close()
 	}()
 	defer close(buffered)
-	defer from.Close()
+	defer func() { _ = from.Close() }()
 	for {
 		part := make([]byte, 16<<10)
 		n, err := from.Read(part)
