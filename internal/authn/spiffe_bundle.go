@@ -221,12 +221,7 @@ func fetchFrom(domain spiffeid.TrustDomain, url string, client *http.Client) fun
 	limited := *client
 	limited.Transport = limitTransport{base: client.Transport}
 	limited.Jar = nil
-	limited.CheckRedirect = func(req *http.Request, via []*http.Request) error {
-		if err := checkBundleURL(req.URL.String()); err != nil {
-			return fmt.Errorf("redirect: %w", err)
-		}
-		return checkRedirect(req, via)
-	}
+	limited.CheckRedirect = checkBundleRedirect
 	get := (&source{client: &limited}).get
 	return func(ctx context.Context) (*bundle, error) {
 		raw, err := get(ctx, url)
@@ -235,6 +230,14 @@ func fetchFrom(domain spiffeid.TrustDomain, url string, client *http.Client) fun
 		}
 		return parseJWKSBundle(domain, raw)
 	}
+}
+
+// checkBundleRedirect keeps a redirect on https, also between ports of this host.
+func checkBundleRedirect(req *http.Request, via []*http.Request) error {
+	if err := checkBundleURL(req.URL.String()); err != nil {
+		return fmt.Errorf("redirect: %w", err)
+	}
+	return checkRedirect(req, via)
 }
 
 // spiffeClient makes connections only to the endpoint with the given SPIFFE ID,

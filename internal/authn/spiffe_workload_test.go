@@ -257,6 +257,8 @@ func TestWorkloadAPIThatGoesAwayKeepsTheLastBundlesForAnHour(t *testing.T) {
 		t.Errorf("health = %v", err)
 	}
 	c.advance(defaultMaxBundleAge)
+	s.workload.OnX509ContextWatchError(io.EOF) // failing again does not make them younger
+	s.workload.OnJWTBundlesWatchError(io.EOF)
 	check("")
 	c.advance(1)
 	check(CodeTrustDomainUnavailable)
