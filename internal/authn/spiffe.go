@@ -65,7 +65,10 @@ func NewSPIFFE(ctx context.Context, cfg SPIFFEConfig, client *http.Client, now f
 		return nil, fmt.Errorf("authn: %w", faults)
 	}
 	s.tokens, s.certificates = newCache(cfg.CacheSize), newCache(cfg.CacheSize)
-	return s, s.start(ctx, cfg, log)
+	if err := s.start(ctx, cfg, log); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // open says how a trust domain's bundle is fetched, and reads its files for the first time.
@@ -150,6 +153,14 @@ func domainUnknown() error {
 
 func domainUnavailable(cause error) error {
 	return &Error{Code: CodeTrustDomainUnavailable, Detail: fmt.Sprintf("the bundle of the SVID's trust domain cannot be read, so nothing can be verified; try again in %s, and if it lasts, tell the operator", retryAfter), cause: cause}
+}
+
+// orSilent gives a source that has not failed, and brought nothing either, words.
+func orSilent(failure error) error {
+	if failure == nil {
+		return errors.New("it has not answered")
+	}
+	return failure
 }
 
 // Health tells what is wrong with the sources of bundles and with Writ's own

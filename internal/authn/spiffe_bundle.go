@@ -192,7 +192,7 @@ func (d *domain) health(now time.Time) error {
 	case d.failure == nil && d.serves(now):
 		return nil
 	case !d.serves(now):
-		return fmt.Errorf("trust domain %s: no bundle that may be used, so its SVIDs are refused: %w", d.name, errors.Join(d.failure))
+		return fmt.Errorf("trust domain %s: no bundle that may be used, so its SVIDs are refused: %w", d.name, orSilent(d.failure))
 	default:
 		return fmt.Errorf("trust domain %s: the bundle of %s cannot be renewed and serves until %s: %w",
 			d.name, d.fetched.UTC().Format(time.RFC3339), d.fetched.Add(d.maxAge).UTC().Format(time.RFC3339), d.failure)
@@ -221,12 +221,7 @@ func fetchFrom(domain spiffeid.TrustDomain, url string, client *http.Client) fun
 	limited := *client
 	limited.Transport = limitTransport{base: client.Transport}
 	limited.Jar = nil
-	limited.CheckRedirect = func(req *http.Request, via []*http.Request) error {
-		if err := checkBundleURL(req.URL.String()); err != nil {
-			return fmt.Errorf("redirect: %w", err)
-		}
-		return checkRedirect(req, via)
-	}
+	limited.CheckRedirect = checkBundleRedirect
 	get := (&source{client: &limited}).get
 	return func(ctx context.Context) (*bundle, error) {
 		raw, err := get(ctx, url)
@@ -235,6 +230,14 @@ func fetchFrom(domain spiffeid.TrustDomain, url string, client *http.Client) fun
 		}
 		return parseJWKSBundle(domain, raw)
 	}
+}
+
+// checkBundleRedirect keeps a redirect on https, also between ports of this host.
+func checkBundleRedirect(req *http.Request, via []*http.Request) error {
+	if err := checkBundleURL(req.URL.String()); err != nil {
+		return fmt.Errorf("redirect: %w", err)
+	}
+	return checkRedirect(req, via)
 }
 
 // spiffeClient makes connections only to the endpoint with the given SPIFFE ID,

@@ -85,7 +85,7 @@ func relay(from, to net.Conn) {
 		_ = to.Close()
 	}()
 	defer close(buffered)
-	defer from.Close()
+	defer func() { _ = from.Close() }()
 	for {
 		part := make([]byte, 16<<10)
 		n, err := from.Read(part)
@@ -366,6 +366,25 @@ func TestUnusableAnswersChangeNothing(t *testing.T) {
 		pass(defaultBundleRefresh)
 		accepts(t, s, token, CodeTokenBadSignature) // a redirect to https is followed
 	})
+}
+
+func TestBundleRedirects(t *testing.T) {
+	for _, test := range []struct {
+		from, to string
+		want     bool
+	}{
+		{"https://a.example/x", "https://b.example/y", true},
+		{"https://127.0.0.1/x", "https://127.0.0.1:8443/y", true},
+		{"https://127.0.0.1/x", "http://127.0.0.1/y", false},
+		{"https://a.example/x", "http://a.example/x", false},
+		{"https://a.example/x", "https://127.0.0.1/x", false},
+		{"https://a.example/x", "https://user@a.example/x", false},
+	} {
+		from, to := &http.Request{URL: parseURL(t, test.from)}, &http.Request{URL: parseURL(t, test.to)}
+		if err := checkBundleRedirect(to, []*http.Request{from}); (err == nil) != test.want {
+			t.Errorf("%s to %s: %v", test.from, test.to, err)
+		}
+	}
 }
 
 func TestWebEndpointMustHaveAWebCertificate(t *testing.T) {

@@ -260,7 +260,7 @@ func (w *workload) health(now time.Time) error {
 		case s.failure != nil && w.serves(what, now):
 			all = append(all, fmt.Errorf("workload API: its %s bundles cannot be renewed and serve until %s: %w", what, s.since.Add(w.maxAge).UTC().Format(time.RFC3339), s.failure))
 		case !w.serves(what, now):
-			all = append(all, fmt.Errorf("workload API: no %s bundles that may be used, so such SVIDs are refused: %w", what, errors.Join(s.failure)))
+			all = append(all, fmt.Errorf("workload API: no %s bundles that may be used, so such SVIDs are refused: %w", what, orSilent(s.failure)))
 		}
 	}
 	return errors.Join(all...)
