@@ -104,6 +104,9 @@ func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
 		}
 	}()
 	metrics := newMetrics(opened)
+	if svids != nil {
+		metrics.svids(svids.Health)
+	}
 	c := control.New(control.Options{
 		Ledger: ledger{opened}, Issuer: signer{issuer}, Engine: Version, NewID: newID, Log: o.Log, Decided: metrics.decided,
 		Limits: control.Limits{
@@ -338,11 +341,6 @@ func (a *App) health(ctx context.Context) error {
 	if a.witnessed != nil {
 		if alarm := a.witnessed.alarm.Load(); alarm != nil {
 			return fmt.Errorf("a witness knows another history of this log: %w", *alarm)
-		}
-	}
-	if a.svids != nil {
-		if err := a.svids.Health(); err != nil {
-			return err
 		}
 	}
 	if trouble := a.trouble.Load(); trouble != nil {

@@ -43,6 +43,19 @@ func newMetrics(s *store.Store) *metrics {
 	return m
 }
 
+// svids shows whether the sources of bundles answer. That is no part of /readyz: somebody else's outage must not end this service for
+// those who can still call.
+func (m *metrics) svids(health func() error) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "writ_spiffe_sources_healthy", Help: "1 while every source of trust bundles, and of the server's own SVID, answers as it should; the log says which does not.",
+	}, func() float64 {
+		if health() != nil {
+			return 0
+		}
+		return 1
+	}))
+}
+
 func (m *metrics) decided(outcome access.Outcome, code access.Code) {
 	m.decisions.WithLabelValues(string(outcome), string(code)).Inc()
 }

@@ -13,16 +13,20 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/control"
@@ -164,6 +168,24 @@ func TestAWorkloadCallsWithItsSVIDAlone(t *testing.T) {
 	task, _ := opened["task"].(map[string]any)
 	if status != http.StatusCreated || task == nil {
 		t.Fatalf("%d %v", status, opened)
+	}
+}
+
+// That a source of bundles is down ends nothing for those who can still call, and is seen.
+func TestABundleThatIsGoneIsSeenInMetrics(t *testing.T) {
+	m, down := &metrics{registry: prometheus.NewRegistry()}, error(nil)
+	m.svids(func() error { return down })
+	shown := func() string {
+		out := httptest.NewRecorder()
+		m.handler().ServeHTTP(out, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+		return out.Body.String()
+	}
+	if !strings.Contains(shown(), "writ_spiffe_sources_healthy 1") {
+		t.Errorf("healthy: %s", shown())
+	}
+	down = errors.New("no route")
+	if !strings.Contains(shown(), "writ_spiffe_sources_healthy 0") {
+		t.Errorf("down: %s", shown())
 	}
 }
 
