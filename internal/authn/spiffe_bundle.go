@@ -243,12 +243,12 @@ func checkBundleRedirect(req *http.Request, via []*http.Request) error {
 // spiffeClient makes connections only to the endpoint with the given SPIFFE ID,
 // as the authorities of its trust domain of that moment attest it.
 func spiffeClient(client *http.Client, endpoint spiffeid.ID, authorities func() (*bundle, error), now func() time.Time) *http.Client {
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
+	// Not a clone of the client's transport, which may bring TLS of its own that would pass by the check below.
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment}
 	if base, ok := client.Transport.(*http.Transport); ok {
-		transport = base.Clone()
+		transport.Proxy, transport.DialContext = base.Proxy, base.DialContext
 	}
 	transport.DisableKeepAlives = true // each fetch authenticates the endpoint anew
-	transport.DialTLSContext = nil     // it would pass by the check below
 	transport.TLSClientConfig = &tls.Config{
 		MinVersion:         tls.VersionTLS12,
 		InsecureSkipVerify: true, // an SVID has no host name; VerifyConnection checks all of it
