@@ -183,13 +183,10 @@ func checkWorkloadAPI(address string) error {
 }
 
 func checkBundleURL(raw string) error {
-	if err := checkEndpoint(raw); err != nil {
-		return err
-	}
 	if !strings.HasPrefix(strings.ToLower(raw), "https:") {
-		return fmt.Errorf("%q must be https", raw)
+		return fmt.Errorf("%q must be https, also on a loopback host", raw)
 	}
-	return nil
+	return checkEndpoint(raw)
 }
 
 // parseTrustDomain reads a trust domain's name (SPIFFE-ID section 2.1).
