@@ -106,15 +106,11 @@ func (c *Constraint) check(depth int) error {
 		}
 	}
 	if c.Value != nil {
-		if err := inOneForm(&c.Value); err != nil {
-			return err
-		}
+		c.Value = inOneForm(c.Value)
 	}
 	for _, list := range [][]jsontext.Value{c.Values, c.Excluded, c.Required, c.Allowed} {
 		for i := range list {
-			if err := inOneForm(&list[i]); err != nil {
-				return err
-			}
+			list[i] = inOneForm(list[i])
 		}
 	}
 	return nil
@@ -127,13 +123,10 @@ func cmpOr(text, other string) string {
 	return text
 }
 
-func inOneForm(v *jsontext.Value) error {
-	clone := v.Clone()
-	if err := clone.Format(jsontext.ReorderRawObjects(true)); err != nil {
-		return err
-	}
-	*v = clone
-	return nil
+func inOneForm(v jsontext.Value) jsontext.Value {
+	v = v.Clone()
+	_ = v.Format(jsontext.ReorderRawObjects(true)) // it has been read, so it can be
+	return v
 }
 
 // Fit reports whether arguments, a JSON object, are as the constraints ask. What cannot be read does not fit.
@@ -267,7 +260,7 @@ func (c *Constraint) narrower(parent *Constraint) bool {
 		return within(parent.Required, c.Required)
 	case ConstraintSubset:
 		return within(c.Allowed, parent.Allowed)
-	case ConstraintExact, ConstraintWildcard, ConstraintAll, ConstraintAny:
+	default: // the others are above
+		return false
 	}
-	return false
 }

@@ -52,6 +52,13 @@ func TestConstraintsSayWhatFits(t *testing.T) {
 			t.Errorf("%s: %v", args, got)
 		}
 	}
+	if (Constraints{"a": {Kind: "later"}}).Fit(json.RawMessage(`{"a":1}`)) {
+		t.Error("a kind that nobody knows is fitted")
+	}
+	later := Constraints{"a": {Kind: "later"}}
+	if err := later.Narrower(later); !errors.Is(err, ErrWider) {
+		t.Error("a kind that nobody knows is narrower:", err)
+	}
 	if !(Constraints{}).Fit(json.RawMessage(`{"whatever":1}`)) {
 		t.Error("no constraints constrain")
 	}

@@ -200,6 +200,13 @@ func TestLimits(t *testing.T) {
 		}
 		return out
 	}
+	choices := func(n int) string {
+		out := "identities:"
+		for i := range n {
+			out += human(fmt.Sprint(i)) + fmt.Sprintf("\n    match: [{issuer: https://id.example, subject: {in: [s%d, t%d]}}]", i, i)
+		}
+		return out
+	}
 	nested := func(n int) string { // the list's own depth is 5
 		return table("attributes: {a: " + strings.Repeat("[", n-4) + strings.Repeat("]", n-4) + "}")
 	}
@@ -219,6 +226,7 @@ func TestLimits(t *testing.T) {
 		"matches":          {matches(16), matches(17), "match has 17 entries"},
 		"claims":           {claims(16), claims(17), "claims is a mapping of 1 to 16"},
 		"sets of claims":   {claimSets(catalog.MaxClaimSets), claimSets(catalog.MaxClaimSets + 1), "more than 32 different sets of claim names"},
+		"choices":          {choices(catalog.MaxLooseMatches), choices(catalog.MaxLooseMatches + 1), "more than 1000 matches of one issuer with prefix or in"},
 		"suggestions":      {with(""), with("teams: []\nxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: 1"), "the keys of a catalog are"},
 		"quoting of texts": {table(""), table("sensitivity: " + strings.Repeat("Ä", 60)), `"` + strings.Repeat("Ä", 40) + `…" is not valid`},
 	} {

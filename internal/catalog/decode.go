@@ -391,10 +391,6 @@ func (r *reader) claim(n *yaml.Node, what string) (access.Claim, bool) {
 		return access.Claim{}, false
 	case hasPrefix:
 		text, ok := r.textOf(prefix, what+" prefix", MaxTextLength)
-		if ok && text == "" {
-			r.add(r.at(prefix), "%s prefix is empty, which fits everything: name the beginning", what)
-			ok = false
-		}
 		return access.Claim{Prefix: text}, ok
 	}
 	items, ok := r.items(in, what+" in", MaxClaimValues)

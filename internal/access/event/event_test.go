@@ -160,6 +160,14 @@ func TestPseudonymizerIsSafeForConcurrentUse(t *testing.T) {
 	wait.Wait()
 }
 
+// The first entry names the key, so that another one is seen; it does not tell it.
+func TestTheFingerprintNamesTheKey(t *testing.T) {
+	one, same, other := NewPseudonymizer(bytes.Repeat([]byte{1}, 32)), NewPseudonymizer(bytes.Repeat([]byte{1}, 32)), NewPseudonymizer(bytes.Repeat([]byte{2}, 32))
+	if one.Fingerprint() != same.Fingerprint() || one.Fingerprint() == other.Fingerprint() || len(one.Fingerprint()) != 43 {
+		t.Errorf("%s, %s, %s", one.Fingerprint(), same.Fingerprint(), other.Fingerprint())
+	}
+}
+
 // Whoever reads a log must read the same in it as everybody else.
 func TestNamesAreExactAndStandOnce(t *testing.T) {
 	if _, _, err := Decode("writ.task.opened", []byte(`{"id":"a","id":"b"}`)); err == nil {
