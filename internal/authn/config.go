@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -56,12 +57,7 @@ type Issuer struct {
 func (c Config) faults() error {
 	var all []error
 	add := func(format string, args ...any) { all = append(all, fmt.Errorf(format, args...)) }
-	if c.ClockSkew < 0 || c.ClockSkew > maxClockSkew {
-		add("clock_skew: %s is not between 0s and %s; correct the clocks instead of allowing more", c.ClockSkew, maxClockSkew)
-	}
-	if c.CacheSize < 0 || c.CacheSize > maxCacheSize {
-		add("cache_size: %d is not between 0 and %d", c.CacheSize, maxCacheSize)
-	}
+	all = append(all, sharedFaults(c.ClockSkew, c.CacheSize)...)
 	if c.ReplaySize < 0 || c.ReplaySize > maxReplaySize {
 		add("replay_size: %d is not between 0 and %d", c.ReplaySize, maxReplaySize)
 	}
@@ -79,6 +75,17 @@ func (c Config) faults() error {
 		seen[issuer.URL] = true
 	}
 	return errors.Join(all...)
+}
+
+// sharedFaults are those of what tokens and SVIDs are configured by alike.
+func sharedFaults(skew time.Duration, cacheSize int) (all []error) {
+	if skew < 0 || skew > maxClockSkew {
+		all = append(all, fmt.Errorf("clock_skew: %s is not between 0s and %s; correct the clocks instead of allowing more", skew, maxClockSkew))
+	}
+	if cacheSize < 0 || cacheSize > maxCacheSize {
+		all = append(all, fmt.Errorf("cache_size: %d is not between 0 and %d", cacheSize, maxCacheSize))
+	}
+	return all
 }
 
 func (i Issuer) faults() []error {
@@ -144,18 +151,10 @@ func isLoopback(host string) bool {
 
 // withDefaults fills in what was left zero.
 func (c Config) withDefaults() Config {
-	if c.ClockSkew == 0 {
-		c.ClockSkew = defaultClockSkew
-	}
-	if c.CacheSize == 0 {
-		c.CacheSize = defaultCacheSize
-	}
-	if c.RefreshInterval == 0 {
-		c.RefreshInterval = defaultRefreshInterval
-	}
-	if c.ReplaySize == 0 {
-		c.ReplaySize = defaultReplaySize
-	}
+	c.ClockSkew = cmp.Or(c.ClockSkew, defaultClockSkew)
+	c.CacheSize = cmp.Or(c.CacheSize, defaultCacheSize)
+	c.RefreshInterval = cmp.Or(c.RefreshInterval, defaultRefreshInterval)
+	c.ReplaySize = cmp.Or(c.ReplaySize, defaultReplaySize)
 	return c
 }
 

@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -73,12 +74,7 @@ func (c SPIFFEConfig) faults() error {
 	if err := checkWorkloadAPI(c.WorkloadAPI); err != nil {
 		add("workload_api: %w", err)
 	}
-	if c.ClockSkew < 0 || c.ClockSkew > maxClockSkew {
-		add("clock_skew: %s is not between 0s and %s; correct the clocks instead of allowing more", c.ClockSkew, maxClockSkew)
-	}
-	if c.CacheSize < 0 || c.CacheSize > maxCacheSize {
-		add("cache_size: %d is not between 0 and %d", c.CacheSize, maxCacheSize)
-	}
+	all = append(all, sharedFaults(c.ClockSkew, c.CacheSize)...)
 	if c.MaxBundleAge != 0 && (c.MaxBundleAge < minMaxBundleAge || c.MaxBundleAge > maxMaxBundleAge) {
 		add("max_bundle_age: %s is not between %s and %s", c.MaxBundleAge, minMaxBundleAge, maxMaxBundleAge)
 	}
@@ -156,15 +152,9 @@ func (c SPIFFEConfig) has(name string) bool {
 
 // withDefaults fills in what was left zero.
 func (c SPIFFEConfig) withDefaults() SPIFFEConfig {
-	if c.ClockSkew == 0 {
-		c.ClockSkew = defaultClockSkew
-	}
-	if c.CacheSize == 0 {
-		c.CacheSize = defaultCacheSize
-	}
-	if c.MaxBundleAge == 0 {
-		c.MaxBundleAge = defaultMaxBundleAge
-	}
+	c.ClockSkew = cmp.Or(c.ClockSkew, defaultClockSkew)
+	c.CacheSize = cmp.Or(c.CacheSize, defaultCacheSize)
+	c.MaxBundleAge = cmp.Or(c.MaxBundleAge, defaultMaxBundleAge)
 	return c
 }
 
