@@ -1,8 +1,6 @@
 package api
 
 import (
-	"strings"
-
 	"github.com/writ-project/writ/client"
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/control"
@@ -24,7 +22,7 @@ func outcome(answer *control.Answer) client.Outcome {
 	}
 	if released := answer.Credential; released != nil {
 		out.Credential = &client.Credential{Type: "Bearer", Token: released.Token, ExpiresAt: released.ExpiresAt, BoundTo: released.BoundTo}
-		if released.BoundTo != "" && !strings.HasPrefix(released.BoundTo, control.ByCertificate) {
+		if key, _ := control.Binding(released.BoundTo); key != "" {
 			out.Credential.Type = "DPoP"
 		}
 	}

@@ -435,13 +435,7 @@ func (s signer) Issue(c control.Credential) (control.Token, error) {
 	if err != nil {
 		return control.Token{}, err
 	}
-	key := c.BoundTo
-	certificate, byCertificate := strings.CutPrefix(key, control.ByCertificate)
-	if byCertificate {
-		key = ""
-	} else {
-		certificate = ""
-	}
+	key, certificate := control.Binding(c.BoundTo)
 	token, err := s.issuer.Issue(jwt.Token{
 		GrantID: c.Grant, Subject: c.Subject.String(), ClientID: c.Subject.String(), Audience: []string{c.Target}, AuthorizationDetails: details,
 		IssuedAt: c.IssuedAt, Expiry: c.ExpiresAt, Confirmation: key, Certificate: certificate,

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -98,6 +99,14 @@ type Caller struct {
 
 // ByCertificate tells the thumbprint of a certificate (RFC 8705) from that of a DPoP key (RFC 9449).
 const ByCertificate = "x5t#S256:"
+
+// Binding tells whether what somebody is bound to is a key or a certificate; both are empty if it is nothing.
+func Binding(boundTo string) (key, certificate string) {
+	if certificate, ok := strings.CutPrefix(boundTo, ByCertificate); ok {
+		return "", certificate
+	}
+	return boundTo, ""
+}
 
 // Options configure a Control.
 type Options struct {
