@@ -80,7 +80,7 @@ func read(args []string, errs io.Writer) (settings, error) {
 	flags.BoolVar(&s.idempotent, "idempotency", false, "send an Idempotency-Key with every request")
 	flags.BoolVar(&s.flushes, "flushes", true, "count the flushes of the disk; needs strace")
 	flags.StringVar(&s.writ, "writ", "", "program to measure; empty: built from here")
-	flags.StringVar(&s.profile, "profile", "", "measure nothing, but write a CPU profile of a warm server under the most connections to this file")
+	flags.StringVar(&s.profile, "profile", "", "measure nothing, but write a CPU profile of a warm server under the most connections to this file, and one of its memory beside it (.heap)")
 	flags.DurationVar(&s.soak, "soak", 0, "measure nothing, but keep a mixed load on a server for so long, and see what grows; 0: no")
 	flags.Float64Var(&s.rate, "rate", 200, "calls a second of a soak, at most")
 	flags.IntVar(&s.restarts, "restarts", 12, "of the server in a soak, every second one by kill -9; 0: none")

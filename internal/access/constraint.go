@@ -2,6 +2,7 @@ package access
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -95,7 +96,7 @@ func (c *Constraint) check(depth int) error {
 		return fmt.Errorf("there is no type %.40q of constraints", c.Kind)
 	}
 	if got := c.members(); want == "" && len(got) > 0 || want != "" && !slices.Equal(got, []string{want}) {
-		return fmt.Errorf("a constraint of type %s has %s beside it, and nothing else", c.Kind, cmpOr(want, "nothing"))
+		return fmt.Errorf("a constraint of type %s has %s beside it, and nothing else", c.Kind, cmp.Or(want, "nothing"))
 	}
 	if depth == 0 {
 		return fmt.Errorf("constraints are inside each other more than %d deep", maxConstraintDepth)
@@ -114,13 +115,6 @@ func (c *Constraint) check(depth int) error {
 		}
 	}
 	return nil
-}
-
-func cmpOr(text, other string) string {
-	if text == "" {
-		return other
-	}
-	return text
 }
 
 func inOneForm(v jsontext.Value) jsontext.Value {
