@@ -11,7 +11,9 @@ import (
 
 // OpenTask opens a task. A no is a *Problem; if people must agree, the outcome is NeedsApproval and has an Approval.
 func (c *Client) OpenTask(ctx context.Context, open OpenTask) (*Outcome, error) {
-	return call[Outcome](ctx, c, post("/v1/tasks", open).keyed(open.IdempotencyKey))
+	x := post("/v1/tasks", open).keyed(open.IdempotencyKey)
+	x.trace = open.Trace
+	return call[Outcome](ctx, c, x)
 }
 
 // Task reads a task.
@@ -63,6 +65,22 @@ func (c *Client) Grant(ctx context.Context, id string) (*Grant, error) {
 // RenewGrant asks for a grant for longer, ttl in seconds (0: as policy gives). The former grant ends with it.
 func (c *Client) RenewGrant(ctx context.Context, id string, ttl int64) (*Outcome, error) {
 	return call[Outcome](ctx, c, post(below("/v1/grants/%s/renew", id), Renewal{ttl}).keyed(""))
+}
+
+// Delegate passes part of a right to lend, which the caller holds, on to somebody else. A no is a *Problem; if people must agree,
+// the outcome is NeedsApproval. The receiver gets the credential with IssueCredential.
+func (c *Client) Delegate(ctx context.Context, grant string, part Delegation) (*Outcome, error) {
+	return call[Outcome](ctx, c, post(below("/v1/grants/%s/delegate", grant), part).keyed(part.IdempotencyKey))
+}
+
+// IssueCredential makes a credential of a live grant that the caller holds: the first one of what was lent to it, or another one.
+func (c *Client) IssueCredential(ctx context.Context, grant string) (*IssuedCredential, error) {
+	return call[IssuedCredential](ctx, c, post(below("/v1/grants/%s/credential", grant), nil).repeatable())
+}
+
+// UseGrant asks, as who guards it, whether one use of a grant may happen now, and counts it. It is not retried: a repeated use counts twice.
+func (c *Client) UseGrant(ctx context.Context, grant string) (*Used, error) {
+	return call[Used](ctx, c, post(below("/v1/grants/%s/uses", grant), nil))
 }
 
 // ReportAction says what was done under a grant. It is not retried: a repeated report counts twice.

@@ -133,6 +133,7 @@ type exchange struct {
 	path   string // with query
 	body   any    // nil: none
 	key    string // Idempotency-Key, if the route takes one
+	trace  string // trace-id to go by
 	again  bool   // repeating it does no harm
 	public bool   // needs no token
 	accept string
@@ -245,6 +246,9 @@ func (c *Client) newRequest(ctx context.Context, x exchange, body []byte) (*http
 	if x.key != "" {
 		h.Set("Idempotency-Key", x.key)
 	}
+	if x.trace != "" {
+		h.Set("Traceparent", "00-"+x.trace+"-"+spanOf(x.trace)+"-00")
+	}
 	if x.public || c.token == nil {
 		return request, nil
 	}
@@ -261,6 +265,14 @@ func (c *Client) newRequest(ctx context.Context, x exchange, body []byte) (*http
 		h.Set("DPoP", proof)
 	}
 	return request, nil
+}
+
+// spanOf makes a parent-id for a caller that keeps no spans: not all zero, as W3C Trace Context section 3.2.2.4 asks.
+func spanOf(trace string) string {
+	if len(trace) != 32 || strings.Trim(trace[:16], "0") == "" {
+		return "0000000000000001"
+	}
+	return trace[:16]
 }
 
 // problemOf reads a no. One that is not of the server (of a proxy on the way) gets a code of its own.

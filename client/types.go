@@ -38,6 +38,10 @@ type OpenTask struct {
 	Purpose   string `json:"purpose"`             // in words, at most 4000 bytes
 	Reference string `json:"reference,omitempty"` // such as a ticket, at most 200 bytes
 	TTL       int64  `json:"ttl,omitempty"`       // seconds wanted; 0: as long as the type of the task lets it live
+	// PrincipalToken is a token of the human for whom this is, which that human gave to the agent for it.
+	PrincipalToken string `json:"principal_token,omitempty"`
+	// Trace is the W3C trace-id that this belongs to; the server makes one if it is empty. It is a header, not part of the body.
+	Trace string `json:"-"`
 	// IdempotencyKey is made if it is empty. It is a header, not part of the body.
 	IdempotencyKey string `json:"-"`
 }
@@ -47,7 +51,9 @@ type Task struct {
 	ID          string    `json:"id"`
 	Type        string    `json:"type"`
 	Subject     string    `json:"subject"`
-	Status      string    `json:"status"` // open, paused, ended or sealed
+	Principal   string    `json:"principal,omitempty"` // the human it is for
+	Trace       string    `json:"trace,omitempty"`     // trace-id (W3C Trace Context) of all that is done for it
+	Status      string    `json:"status"`              // open, paused, ended or sealed
 	Reason      string    `json:"reason,omitempty"`
 	Purpose     string    `json:"purpose,omitempty"`
 	Reference   string    `json:"reference,omitempty"`
@@ -64,15 +70,46 @@ type Task struct {
 // AccessRequest asks for one action on one resource.
 type AccessRequest struct {
 	Task     string          `json:"task"`
-	Action   string          `json:"action"`            // Action::"refund", or short refund
-	Resource string          `json:"resource"`          // Type::"id"
-	Args     json.RawMessage `json:"args,omitempty"`    // a JSON object
-	TTL      int64           `json:"ttl,omitempty"`     // seconds wanted; 0: as policy gives
-	Mode     string          `json:"mode,omitempty"`    // use (default) or delegate
-	Parent   string          `json:"parent,omitempty"`  // grant to ask under
-	Subject  string          `json:"subject,omitempty"` // for enforcement points: on whose behalf
+	Action   string          `json:"action"`         // Action::"refund", or short refund
+	Resource string          `json:"resource"`       // Type::"id"
+	Args     json.RawMessage `json:"args,omitempty"` // a JSON object
+	// Constraints leave arguments of a right to lend open, instead of Args: by argument, an object with a type (exact, range, one_of,
+	// not_one_of, contains, subset, wildcard, all, any) and what it needs.
+	Constraints json.RawMessage `json:"constraints,omitempty"`
+	TTL         int64           `json:"ttl,omitempty"`      // seconds wanted; 0: as policy gives
+	MaxUses     int64           `json:"max_uses,omitempty"` // 0: as policy gives
+	Mode        string          `json:"mode,omitempty"`     // use (default) or delegate: to lend it, and not to use it
+	Hops        int             `json:"hops,omitempty"`     // how often a right to lend may be passed on; 0: as often as any
+	Parent      string          `json:"parent,omitempty"`   // grant to ask under
+	Subject     string          `json:"subject,omitempty"`  // for enforcement points: on whose behalf
 	// IdempotencyKey is made if it is empty. It is a header, not part of the body.
 	IdempotencyKey string `json:"-"`
+}
+
+// Delegation passes part of a right to lend on to somebody else. What is left out is as in the right that it is part of.
+type Delegation struct {
+	To          string          `json:"to"`                    // identity
+	Args        json.RawMessage `json:"args,omitempty"`        // a JSON object
+	Constraints json.RawMessage `json:"constraints,omitempty"` // of a right to lend on, instead of Args
+	TTL         int64           `json:"ttl,omitempty"`         // seconds; more than the right has left is refused
+	MaxUses     int64           `json:"max_uses,omitempty"`    // more than the right has left is refused
+	Mode        string          `json:"mode,omitempty"`        // use (default) or delegate: to lend it on
+	Hops        int             `json:"hops,omitempty"`        // how often a right to lend may be passed on below
+	// IdempotencyKey is made if it is empty. It is a header, not part of the body.
+	IdempotencyKey string `json:"-"`
+}
+
+// IssuedCredential is one more credential of a grant.
+type IssuedCredential struct {
+	Grant      Grant      `json:"grant"`
+	Credential Credential `json:"credential"`
+	Evidence   Evidence   `json:"evidence"`
+}
+
+// Used is a use that may happen now: it has been counted.
+type Used struct {
+	Grant    Grant    `json:"grant"`
+	Evidence Evidence `json:"evidence"`
 }
 
 // Outcome is a decision and what came of it.
@@ -101,15 +138,18 @@ type Decision struct {
 
 // Asked is what a decision was made on.
 type Asked struct {
-	Subject   string          `json:"subject"`
-	Principal string          `json:"principal,omitempty"`
-	Action    string          `json:"action"`
-	Resource  string          `json:"resource"`
-	Args      json.RawMessage `json:"args,omitempty"`
-	TTL       int64           `json:"ttl,omitempty"`
-	Mode      string          `json:"mode"`
-	Task      string          `json:"task,omitempty"`
-	Parent    string          `json:"parent,omitempty"`
+	Subject     string          `json:"subject"`
+	Principal   string          `json:"principal,omitempty"`
+	Action      string          `json:"action"`
+	Resource    string          `json:"resource"`
+	Args        json.RawMessage `json:"args,omitempty"`
+	Constraints json.RawMessage `json:"constraints,omitempty"`
+	TTL         int64           `json:"ttl,omitempty"`
+	MaxUses     int64           `json:"max_uses,omitempty"`
+	Mode        string          `json:"mode"`
+	Task        string          `json:"task,omitempty"`
+	Parent      string          `json:"parent,omitempty"`
+	Lender      string          `json:"lender,omitempty"` // who passes it on
 }
 
 // Account is the full account of a decision, for owners, approvers and auditors.
@@ -164,26 +204,38 @@ type Bounds struct {
 
 // Grant is the right that results from a decision.
 type Grant struct {
-	ID        string          `json:"id"`
-	Parent    string          `json:"parent,omitempty"`
-	Task      string          `json:"task"`
-	Subject   string          `json:"subject"`
-	Action    string          `json:"action"`
-	Resource  string          `json:"resource"`
-	Args      json.RawMessage `json:"args,omitempty"`
-	Mode      string          `json:"mode"`
-	Depth     int             `json:"depth,omitempty"`    // how often it was passed on
-	MaxUses   int64           `json:"max_uses,omitempty"` // 0: not counted
-	Uses      int64           `json:"uses,omitempty"`
-	Status    string          `json:"status"` // active or ended
-	Reason    string          `json:"reason,omitempty"`
-	GrantedAt time.Time       `json:"granted_at"`
-	ExpiresAt time.Time       `json:"expires_at"`
-	EndedAt   time.Time       `json:"ended_at,omitzero"`
+	ID          string          `json:"id"`
+	Parent      string          `json:"parent,omitempty"`
+	Task        string          `json:"task"`
+	Subject     string          `json:"subject"`
+	Action      string          `json:"action"`
+	Resource    string          `json:"resource"`
+	Args        json.RawMessage `json:"args,omitempty"`
+	Constraints json.RawMessage `json:"constraints,omitempty"` // of a right to lend: what its arguments must be, instead of Args
+	Mode        string          `json:"mode"`
+	Depth       int             `json:"depth,omitempty"`    // how many grants are above it
+	MaxUses     int64           `json:"max_uses,omitempty"` // 0: not counted
+	Uses        int64           `json:"uses,omitempty"`
+	Status      string          `json:"status"` // active or ended
+	Reason      string          `json:"reason,omitempty"`
+	GrantedAt   time.Time       `json:"granted_at"`
+	ExpiresAt   time.Time       `json:"expires_at"`
+	EndedAt     time.Time       `json:"ended_at,omitzero"`
 	// Live and NotLive are there when the grant is read: whether it and everything above it is alive, and if not, why.
-	Live     *bool     `json:"live,omitempty"`
-	NotLive  string    `json:"not_live,omitempty"`
-	Evidence *Evidence `json:"evidence,omitempty"`
+	Live    *bool  `json:"live,omitempty"`
+	NotLive string `json:"not_live,omitempty"`
+	// Principal, Trace and Chain are there when the grant is read: the human it is for, the trace-id of its task, and the grants above it, parent first.
+	Principal string    `json:"principal,omitempty"`
+	Trace     string    `json:"trace,omitempty"`
+	Chain     []Link    `json:"chain,omitempty"`
+	Evidence  *Evidence `json:"evidence,omitempty"`
+}
+
+// Link is one grant above another.
+type Link struct {
+	Grant    string   `json:"grant"`
+	Holder   string   `json:"holder"`
+	Evidence Evidence `json:"evidence"` // of its decision
 }
 
 // Credential is shown once, and kept nowhere.

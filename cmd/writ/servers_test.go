@@ -199,13 +199,13 @@ func (r *rush) once(who string, do func(*client.Client) (ack, error)) ([]ack, er
 	return acked, err
 }
 
-// use has the gateway see uses of the counted grant, each of which counts.
+// use has the gateway ask for uses of the counted grant, each of which counts.
 func (r *rush) use() error {
 	acked, err := r.everywhere("gateway", func(c *client.Client) (ack, error) {
 		r.mu.Lock()
 		r.tried++
 		r.mu.Unlock()
-		got, err := c.ReportAction(r.ctx, r.counted, client.Action{Status: "succeeded"})
+		got, err := c.UseGrant(r.ctx, r.counted)
 		if err != nil {
 			return ack{}, err
 		}
@@ -352,7 +352,7 @@ func (e entry) single() string {
 		return "redemption of " + text("consumed")
 	case e.Type == event.ApprovalAnswered{}.EventType():
 		return "answer to " + text("approval")
-	case e.Type == event.ActionReported{}.EventType():
+	case e.Type == event.GrantUsed{}.EventType():
 		return "use of " + text("grant")
 	default:
 		return ""

@@ -87,11 +87,13 @@ type FactSource struct {
 	Freshness Seconds  `json:"freshness,omitempty"` // an older fact counts as missing; 0: never stale
 }
 
-// EnforcementPoint is an identity that may ask on behalf of a declared set of subjects.
+// EnforcementPoint is an identity that may ask on behalf of a declared set of subjects, and that guards targets: it checks the
+// credentials that are shown there, and counts their uses.
 type EnforcementPoint struct {
-	Identity Ref   `json:"identity"`
-	Owner    Ref   `json:"owner"`
-	Subjects []Ref `json:"subjects"` // identities or teams
+	Identity Ref      `json:"identity"`
+	Owner    Ref      `json:"owner"`
+	Subjects []Ref    `json:"subjects,omitempty"` // identities or teams
+	Targets  []string `json:"targets,omitempty"`  // of resources
 }
 
 // Status is where an identity stands.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -51,8 +52,66 @@ type Constraint struct {
 }
 
 // Constraints are those of a grant by argument. They are closed: an argument that is not named may not be there, one that is named
-// must be. Empty ones constrain nothing.
+// must be. So empty ones fit no arguments at all.
 type Constraints map[string]Constraint
+
+// ExactArgs are the constraints that only these arguments, a JSON object, fit. What is not one value in I-JSON (RFC 7493: UTF-8,
+// unique names) means different things to different readers, and is an error.
+func ExactArgs(args json.RawMessage) (Constraints, error) {
+	values, err := members(args)
+	if err != nil {
+		return nil, err
+	}
+	out := make(Constraints, len(values))
+	for name, value := range values {
+		out[name] = Constraint{Kind: ConstraintExact, Value: value}
+	}
+	return out, nil
+}
+
+// Fixed are the arguments that have one value only, as a JSON object with sorted names, and the names of the others, sorted.
+func (cs Constraints) Fixed() (args json.RawMessage, open []string) {
+	var out []byte
+	for _, name := range slices.Sorted(maps.Keys(cs)) {
+		c := cs[name]
+		if c.Kind != ConstraintExact {
+			open = append(open, name)
+			continue
+		}
+		key, err := jsontext.AppendQuote(nil, name)
+		if err != nil { // no name of a JSON object
+			open = append(open, name)
+			continue
+		}
+		out = append(append(append(append(out, ','), key...), ':'), c.Value...)
+	}
+	if len(out) == 0 {
+		return nil, open
+	}
+	out[0] = '{'
+	return append(out, '}'), open
+}
+
+// members are the arguments by name, each in one form.
+func members(args json.RawMessage) (map[string]jsontext.Value, error) {
+	text, err := canonical(args)
+	if err == nil && text.Kind() != '{' {
+		err = errors.New("arguments are not a JSON object")
+	}
+	if err != nil {
+		return nil, err
+	}
+	var values map[string]jsontext.Value
+	return values, strictjson.Unmarshal(text, &values)
+}
+
+func canonical(args json.RawMessage) (jsontext.Value, error) {
+	if len(args) == 0 {
+		return jsontext.Value("{}"), nil
+	}
+	value := jsontext.Value(args).Clone()
+	return value, value.Format(jsontext.ReorderRawObjects(true))
+}
 
 // ParseConstraints reads constraints, strictly: an unknown kind or member, a member that its kind does not have, or one that is
 // missing is an error that says where.
@@ -73,8 +132,8 @@ func ParseConstraints(text []byte) (Constraints, error) {
 	return out, nil
 }
 
-// members are those of a constraint that are there.
-func (c *Constraint) members() (names []string) {
+// has are the members of a constraint that are there.
+func (c *Constraint) has() (names []string) {
 	for name, there := range map[string]bool{
 		"value": c.Value != nil, "min or max": c.Min != nil || c.Max != nil, "values": c.Values != nil, "excluded": c.Excluded != nil,
 		"required": c.Required != nil, "allowed": c.Allowed != nil, "constraints": c.Constraints != nil,
@@ -95,7 +154,7 @@ func (c *Constraint) check(depth int) error {
 	if !known {
 		return fmt.Errorf("there is no type %.40q of constraints", c.Kind)
 	}
-	if got := c.members(); want == "" && len(got) > 0 || want != "" && !slices.Equal(got, []string{want}) {
+	if got := c.has(); want == "" && len(got) > 0 || want != "" && !slices.Equal(got, []string{want}) {
 		return fmt.Errorf("a constraint of type %s has %s beside it, and nothing else", c.Kind, cmp.Or(want, "nothing"))
 	}
 	if depth == 0 {
@@ -125,15 +184,8 @@ func inOneForm(v jsontext.Value) jsontext.Value {
 
 // Fit reports whether arguments, a JSON object, are as the constraints ask. What cannot be read does not fit.
 func (cs Constraints) Fit(args json.RawMessage) bool {
-	if len(cs) == 0 {
-		return true
-	}
-	text, err := canonical(args)
-	if err != nil {
-		return false
-	}
-	var values map[string]jsontext.Value
-	if err := strictjson.Unmarshal(text, &values); err != nil || len(values) != len(cs) {
+	values, err := members(args)
+	if err != nil || len(values) != len(cs) {
 		return false
 	}
 	for name, value := range values {
@@ -209,9 +261,6 @@ var ErrWider = errors.New("wider than what it is passed on from")
 // Narrower is nil if whatever fits the constraints fits the parent's, too, as far as their forms show it: a pair of kinds that is
 // not known to hold is refused (I3). The error wraps [ErrWider] and names the argument.
 func (cs Constraints) Narrower(parent Constraints) error {
-	if len(parent) == 0 {
-		return nil
-	}
 	if len(cs) != len(parent) {
 		return fmt.Errorf("%w: it constrains other arguments", ErrWider)
 	}

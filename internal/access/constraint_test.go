@@ -59,8 +59,8 @@ func TestConstraintsSayWhatFits(t *testing.T) {
 	if err := later.Narrower(later); !errors.Is(err, ErrWider) {
 		t.Error("a kind that nobody knows is narrower:", err)
 	}
-	if !(Constraints{}).Fit(json.RawMessage(`{"whatever":1}`)) {
-		t.Error("no constraints constrain")
+	if none := (Constraints{}); none.Fit(json.RawMessage(`{"whatever":1}`)) || !none.Fit(nil) {
+		t.Error("no constraints are for no arguments")
 	}
 }
 
@@ -183,7 +183,8 @@ func TestI3_NarrowerIsNotWider(t *testing.T) {
 		{`{}`, `{"a":{"type":"wildcard"}}`, false},
 		{`{"a":{"type":"wildcard"},"b":{"type":"wildcard"}}`, `{"a":{"type":"wildcard"}}`, false},
 		{`{"b":{"type":"wildcard"}}`, `{"a":{"type":"wildcard"}}`, false},
-		{`{"a":{"type":"exact","value":1}}`, `{}`, true},
+		{`{"a":{"type":"exact","value":1}}`, `{}`, false},
+		{`{}`, `{}`, true},
 	} {
 		err := constraints(t, c.child).Narrower(constraints(t, c.parent))
 		if (err == nil) != c.narrower || err != nil && !errors.Is(err, ErrWider) {

@@ -31,9 +31,11 @@ const (
 	CodeParentRevoked       Code = "parent_revoked"
 	CodeExceedsParent       Code = "exceeds_parent"
 	CodeDepthExceeded       Code = "depth_exceeded"
+	CodeDelegationCycle     Code = "delegation_cycle"
 	CodeBoundsExceeded      Code = "bounds_exceeded"
 	CodeIdentityUnknown     Code = "identity_unknown"
 	CodeIdentitySuspended   Code = "identity_suspended"
+	CodePrincipalMismatch   Code = "principal_mismatch"
 	CodeOwnerMissing        Code = "owner_missing"
 	CodePolicyError         Code = "policy_error"
 	CodeEvidenceUnavailable Code = "evidence_unavailable"
@@ -65,10 +67,16 @@ type Request struct {
 	Action    Ref             `json:"action"`
 	Resource  Ref             `json:"resource"`
 	Args      json.RawMessage `json:"args,omitempty"` // a JSON object; absent means {}
-	TTL       Seconds         `json:"ttl,omitempty"`  // wanted; 0 asks for as much as policy gives
-	Mode      Mode            `json:"mode"`
-	Task      string          `json:"task,omitempty"`
-	Parent    string          `json:"parent,omitempty"` // the grant it is asked under
+	// Constraints leave arguments of a right to lend open, instead of Args: what policy sees of them is what they fix. Whatever is
+	// used under it is decided with exact arguments.
+	Constraints Constraints `json:"constraints,omitempty"`
+	TTL         Seconds     `json:"ttl,omitempty"`      // wanted; 0 asks for as much as policy gives
+	MaxUses     int64       `json:"max_uses,omitempty"` // wanted; 0 asks for as many as policy gives
+	Mode        Mode        `json:"mode"`
+	Deepest     int         `json:"deepest,omitempty"` // how deep below the root it may be passed on; 0: as deep as any
+	Task        string      `json:"task,omitempty"`
+	Parent      string      `json:"parent,omitempty"` // the grant it is asked under
+	Lender      Ref         `json:"lender,omitzero"`  // the holder of Parent, if it is passing it on
 }
 
 // Entity is one node of the entity map that a decision is computed from.

@@ -1,11 +1,8 @@
 package access
 
 import (
-	"bytes"
 	"encoding/json"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // MaxDepth is how often a right may be passed on, counted from the root grant at 0.
@@ -25,65 +22,79 @@ const (
 
 // Grant is the right that results from a decision.
 type Grant struct {
-	ID        string          `json:"id"`
-	Parent    string          `json:"parent,omitempty"`
-	Task      string          `json:"task"`
-	Subject   Ref             `json:"subject"`
-	Action    Ref             `json:"action"`
-	Resource  Ref             `json:"resource"`
-	Args      json.RawMessage `json:"args,omitempty"`
-	Mode      Mode            `json:"mode"`
-	Depth     int             `json:"depth"`
-	MaxUses   int64           `json:"max_uses,omitempty"` // 0: not counted
-	Uses      int64           `json:"uses,omitempty"`
-	Status    GrantStatus     `json:"status"`
-	Reason    EndReason       `json:"reason,omitempty"`
-	GrantedAt time.Time       `json:"granted_at"`
-	ExpiresAt time.Time       `json:"expires_at"`
-	EndedAt   time.Time       `json:"ended_at,omitzero"`
-	Decided   int64           `json:"-"` // index of the decision's entry
+	ID       string          `json:"id"`
+	Parent   string          `json:"parent,omitempty"`
+	Task     string          `json:"task"`
+	Subject  Ref             `json:"subject"`
+	Action   Ref             `json:"action"`
+	Resource Ref             `json:"resource"`
+	Args     json.RawMessage `json:"args,omitempty"`
+	// Constraints are what the arguments of a right to lend must be, where they are not exactly Args.
+	Constraints Constraints `json:"constraints,omitempty"`
+	Mode        Mode        `json:"mode"`
+	Depth       int         `json:"depth"`
+	Deepest     int         `json:"deepest,omitempty"`  // how deep below the root the right may be passed on; 0: as deep as any
+	MaxUses     int64       `json:"max_uses,omitempty"` // 0: not counted
+	Uses        int64       `json:"uses,omitempty"`
+	Status      GrantStatus `json:"status"`
+	Reason      EndReason   `json:"reason,omitempty"`
+	GrantedAt   time.Time   `json:"granted_at"`
+	ExpiresAt   time.Time   `json:"expires_at"`
+	EndedAt     time.Time   `json:"ended_at,omitzero"`
+	Cut         bool        `json:"cut,omitempty"` // its subject was suspended, or left, since it was decided
+	Decided     int64       `json:"-"`             // index of the decision's entry
 }
 
 // Live reports whether the grant itself has neither ended nor run out; its ancestors are not looked at.
 func (g *Grant) Live(now time.Time) bool {
-	return g.Status == GrantActive && now.Before(g.ExpiresAt) && (g.MaxUses == 0 || g.Uses < g.MaxUses)
+	return g.Status == GrantActive && !g.Cut && now.Before(g.ExpiresAt) && !g.Spent()
 }
 
-// Exceeds names the refusal if the request asks for more than its parent grant holds (I3), or "".
-// Expiry and uses are not asked for but cut down, see Bound.
-func (g *Grant) Exceeds(r *Request) Code {
+// Spent reports whether uses are counted and none is left.
+func (g *Grant) Spent() bool { return g.MaxUses != 0 && g.Uses >= g.MaxUses }
+
+// Exceeds names the refusal if the request asks for more than its parent grant holds at now (I3), or "". What is not asked for
+// cannot be too much: it is cut down, see Bound.
+func (g *Grant) Exceeds(r *Request, now time.Time) Code {
 	switch {
-	case r.Action != g.Action, r.Resource != g.Resource, !sameArgs(r.Args, g.Args):
+	case r.Action != g.Action, r.Resource != g.Resource, !g.covers(r):
 		return CodeExceedsParent
 	case r.Subject != g.Subject && g.Mode != Delegate:
 		return CodeExceedsParent
 	case r.Subject == g.Subject && g.Mode != r.Mode: // to use and to lend are separate rights
 		return CodeExceedsParent
-	case g.Depth+1 > MaxDepth:
+	case now.Add(r.TTL.Duration()).After(g.ExpiresAt), g.MaxUses != 0 && r.MaxUses > g.MaxUses-g.Uses, r.Deepest > g.deepest():
+		return CodeExceedsParent
+	case g.Depth+1 > g.deepest():
 		return CodeDepthExceeded
 	default:
 		return ""
 	}
 }
 
-// sameArgs compares the JSON values, so that spacing and key order do not matter; a number must be written the same.
-// What is not one value in I-JSON (RFC 7493: UTF-8, unique names) means different things to different readers, and is
-// the same as nothing.
-func sameArgs(child, parent json.RawMessage) bool {
-	a, err := canonical(child)
+// covers reports whether whatever arguments the request allows, the grant allows too.
+func (g *Grant) covers(r *Request) bool {
+	child, err := allowed(r.Args, r.Constraints)
 	if err != nil {
 		return false
 	}
-	b, err := canonical(parent)
-	return err == nil && bytes.Equal(a, b)
+	parent, err := allowed(g.Args, g.Constraints)
+	return err == nil && child.Narrower(parent) == nil
 }
 
-func canonical(args json.RawMessage) (jsontext.Value, error) {
-	if len(args) == 0 {
-		return jsontext.Value("{}"), nil
+// allowed is what arguments may be: as constrained, or exactly as they are.
+func allowed(args json.RawMessage, constrained Constraints) (Constraints, error) {
+	if len(constrained) > 0 {
+		return constrained, nil
 	}
-	value := jsontext.Value(args).Clone()
-	return value, value.Format(jsontext.ReorderRawObjects(true))
+	return ExactArgs(args)
+}
+
+func (g *Grant) deepest() int {
+	if g.Deepest == 0 {
+		return MaxDepth
+	}
+	return min(g.Deepest, MaxDepth)
 }
 
 // Bound is when a grant given now ends, and how often it may be used: the tightest of what was wanted,
@@ -97,6 +108,7 @@ func Bound(in *Input, b Bounds, approval *Limit) Limit {
 		ttl = min(ttl, b.MaxTTL)
 	}
 	limit := Limit{ExpiresAt: in.Now.Add(ttl.Duration()), MaxUses: b.MaxUses}
+	limit = limit.tighten(Limit{MaxUses: in.Request.MaxUses})
 	limit = limit.tighten(Limit{ExpiresAt: b.Until})
 	if task := in.Standing.Task; task != nil {
 		limit = limit.tighten(Limit{ExpiresAt: task.ExpiresAt})

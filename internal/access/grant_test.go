@@ -39,6 +39,9 @@ func TestGrantLive(t *testing.T) {
 
 func TestI3_ChildAsksForNoMoreThanItsParentHolds(t *testing.T) {
 	self := func(r *Request) { r.Subject = agent("lead") }
+	ceiling := func(text string) func(*Grant) {
+		return func(g *Grant) { g.Args, g.Constraints = nil, constraints(t, text) }
+	}
 	for name, c := range map[string]struct {
 		grant   func(*Grant)
 		request func(*Request)
@@ -58,8 +61,25 @@ func TestI3_ChildAsksForNoMoreThanItsParentHolds(t *testing.T) {
 		"its own, to lend":                {nil, func(r *Request) { self(r); r.Mode = Delegate }, ""},
 		"its own, to lend what it uses":   {func(g *Grant) { g.Mode = Use }, func(r *Request) { self(r); r.Mode = Delegate }, CodeExceedsParent},
 		"its own, to use what it lends":   {nil, self, CodeExceedsParent},
-		"at the deepest level":            {func(g *Grant) { g.Depth = MaxDepth - 1 }, nil, ""},
-		"below the deepest level":         {func(g *Grant) { g.Depth = MaxDepth }, nil, CodeDepthExceeded},
+		"a range of it": {ceiling(`{"rows":{"type":"range","min":0,"max":20}}`), func(r *Request) {
+			r.Mode, r.Args, r.Constraints = Delegate, nil, constraints(t, `{"rows":{"type":"range","min":0,"max":10}}`)
+		}, ""},
+		"exactly one of it": {ceiling(`{"rows":{"type":"range","min":0,"max":20}}`), nil, ""},
+		"more than a range": {ceiling(`{"rows":{"type":"range","min":0,"max":9}}`), nil, CodeExceedsParent},
+		"open, where it is fixed": {nil, func(r *Request) {
+			r.Mode, r.Args, r.Constraints = Delegate, nil, constraints(t, `{"rows":{"type":"wildcard"}}`)
+		}, CodeExceedsParent},
+		"an argument besides":              {ceiling(`{"rows":{"type":"wildcard"}}`), func(r *Request) { r.Args = json.RawMessage(`{"rows":1,"all":true}`) }, CodeExceedsParent},
+		"as long as it lives":              {nil, func(r *Request) { r.TTL = 60 }, ""},
+		"longer than it lives":             {func(g *Grant) { g.ExpiresAt = after(time.Minute - 1) }, func(r *Request) { r.TTL = 60 }, CodeExceedsParent},
+		"all uses that are left":           {func(g *Grant) { g.MaxUses, g.Uses = 3, 1 }, func(r *Request) { r.MaxUses = 2 }, ""},
+		"one use more than are left":       {func(g *Grant) { g.MaxUses, g.Uses = 3, 1 }, func(r *Request) { r.MaxUses = 3 }, CodeExceedsParent},
+		"as deep as it may be passed on":   {func(g *Grant) { g.Deepest = 2 }, func(r *Request) { r.Deepest = 2 }, ""},
+		"deeper than it may be passed on":  {func(g *Grant) { g.Deepest = 2 }, func(r *Request) { r.Deepest = 3 }, CodeExceedsParent},
+		"deeper than anything may be":      {nil, func(r *Request) { r.Deepest = MaxDepth + 1 }, CodeExceedsParent},
+		"of one that may not be passed on": {func(g *Grant) { g.Depth, g.Deepest = 2, 2 }, nil, CodeDepthExceeded},
+		"at the deepest level":             {func(g *Grant) { g.Depth = MaxDepth - 1 }, nil, ""},
+		"below the deepest level":          {func(g *Grant) { g.Depth = MaxDepth }, nil, CodeDepthExceeded},
 	} {
 		g, r := rootGrant(), soundInput().Request
 		if c.grant != nil {
@@ -68,19 +88,26 @@ func TestI3_ChildAsksForNoMoreThanItsParentHolds(t *testing.T) {
 		if c.request != nil {
 			c.request(&r)
 		}
-		if got := g.Exceeds(&r); got != c.want {
+		if got := g.Exceeds(&r, noon()); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
 }
 
+// sameArgs reports whether a grant of one covers a request for the other.
+func sameArgs(child, parent json.RawMessage) bool {
+	g, r := rootGrant(), soundInput().Request
+	g.Args, r.Args = parent, child
+	return g.covers(&r)
+}
+
 func TestSameArgs(t *testing.T) {
 	same := [][2]string{
 		{``, `{}`}, {` {} `, ``}, {`{"a":1,"b":[1,2]}`, "{ \"b\" : [1,2],\n\"a\":1 }"}, {`{"a":"\u003c"}`, `{"a":"<"}`}, {`{"a":{"c":1,"b":2}}`, `{"a":{"b":2,"c":1}}`},
-		{`{"a":9007199254740993}`, `{"a":9007199254740993}`}, {`null`, `null`},
+		{`{"a":9007199254740993}`, `{"a":9007199254740993}`},
 	}
 	other := [][2]string{
-		{``, `null`}, {``, `{"a":null}`}, {`{"a":1}`, `{"a":2}`}, {`{"a":1}`, `{"a":"1"}`}, {`{"a":[1,2]}`, `{"a":[2,1]}`}, {`{"a":1}`, `{"A":1}`},
+		{``, `null`}, {`null`, `null`}, {`[]`, `[]`}, {``, `{"a":null}`}, {`{"a":1}`, `{"a":2}`}, {`{"a":1}`, `{"a":"1"}`}, {`{"a":[1,2]}`, `{"a":[2,1]}`}, {`{"a":1}`, `{"A":1}`},
 		{`{"a":9007199254740993}`, `{"a":9007199254740992}`}, {`{"a":1}`, `{"a":1.0}`},
 		{`{"a":1}`, `{"a":1} {"b":2}`}, {`{"a":1}`, `{"a":1} x`}, {`{"a":2}`, `{"a":1,"a":2}`}, {`{"a":1,"a":2}`, `{"a":1,"a":2}`},
 		{"{\"a\":\"\xff\"}", "{\"a\":\"\xfe\"}"}, {`{"a":"\ud800"}`, `{"a":"\ufffd"}`}, {`{`, `{`}, {`nope`, `nope`},

@@ -17,24 +17,18 @@ func after(d time.Duration) time.Time  { return noon().Add(d) }
 func before(d time.Duration) time.Time { return noon().Add(-d) }
 
 func openTask() *Task {
-	return &Task{ID: "t", Type: "support", Subject: agent("bot"), Status: TaskOpen, OpenedAt: before(time.Hour), ExpiresAt: after(time.Hour), HeartbeatAt: noon()}
+	return &Task{ID: "t", Type: "support", Subject: agent("lead"), Status: TaskOpen, OpenedAt: before(time.Hour), ExpiresAt: after(time.Hour), HeartbeatAt: noon()}
 }
 
 // rootGrant is what the lead bot holds and may lend, under a task of its own.
 func rootGrant() Grant {
 	return Grant{
-		ID: "g", Task: "above", Subject: agent("lead"), Action: act("read"), Resource: table("orders"), Args: json.RawMessage(`{"rows":10}`),
+		ID: "g", Task: "t", Subject: agent("lead"), Action: act("read"), Resource: table("orders"), Args: json.RawMessage(`{"rows":10}`),
 		Mode: Delegate, Status: GrantActive, GrantedAt: before(time.Minute), ExpiresAt: after(time.Minute),
 	}
 }
 
-func taskAbove() Task {
-	t := *openTask()
-	t.ID, t.Subject = "above", agent("lead")
-	return t
-}
-
-// soundInput is a request against which nothing stands: the bot reads under its own task what it was lent.
+// soundInput is a request against which nothing stands: the bot reads, within the task of the lead bot, what that lent it.
 func soundInput() *Input {
 	root := rootGrant()
 	return &Input{
@@ -44,7 +38,7 @@ func soundInput() *Input {
 		},
 		Standing: Standing{
 			Subject: Active, Principal: Active, Owned: true, Task: openTask(),
-			Chain: []Grant{root}, Above: []Status{Active}, Tasks: []Task{taskAbove()},
+			Chain: []Grant{root}, Above: []Status{Active},
 		},
 		Now: noon(), Bundle: "b",
 	}
@@ -53,7 +47,7 @@ func soundInput() *Input {
 // rootInput is a sound request that stands under no grant.
 func rootInput() *Input {
 	in := soundInput()
-	in.Request.Parent, in.Standing.Chain, in.Standing.Above, in.Standing.Tasks = "", nil, nil, nil
+	in.Request.Parent, in.Standing.Chain, in.Standing.Above = "", nil, nil
 	return in
 }
 

@@ -1,16 +1,18 @@
 package access
 
+import "slices"
+
 // Standing is where the parties of a request stand: what must hold whatever policy says.
 type Standing struct {
 	Subject   Status  `json:"subject"`             // "" for an identity that is not registered
 	Principal Status  `json:"principal,omitempty"` // "" if there is none
+	RunsFor   Ref     `json:"runs_for,omitzero"`   // the only human that the subject may run for, by its owner's word
 	Owned     bool    `json:"owned"`               // the subject's owner is registered and active; humans own themselves
 	Task      *Task   `json:"task,omitempty"`
 	MayOpen   bool    `json:"may_open,omitempty"` // for opening a task: its type names the subject as opener
-	Chain     []Grant `json:"chain,omitempty"`    // the grants above, parent first, root last
-	// Above says of each grant of Chain where its subject stands: Active only if its owner and its principal are, too.
+	Chain     []Grant `json:"chain,omitempty"`    // the grants above, parent first, root last; all of the same task
+	// Above says of each grant of Chain where its subject stands: Active only if its owner is, too.
 	Above []Status `json:"above,omitempty"`
-	Tasks []Task   `json:"tasks,omitempty"` // of the grants of Chain, in its order
 }
 
 // Evaluator decides by policy alone. It must be a pure function of its input.
@@ -24,15 +26,42 @@ func Decide(in *Input, policy Evaluator) Decided {
 	if code := in.Standing.Dead(in); code != "" {
 		return Decided{Outcome: Deny, Code: code}
 	}
+	if r := &in.Request; len(r.Constraints) > 0 && (r.Mode != Delegate || len(r.Args) > 0) { // what is used has exact arguments
+		return Decided{Outcome: Deny, Code: CodeNotPermitted}
+	}
 	if in.Request.Action == Act(ActOpenTask) && !in.Standing.MayOpen {
 		return Decided{Outcome: Deny, Code: CodeNotPermitted}
 	}
-	if len(in.Standing.Chain) > 0 {
-		if code := in.Standing.Chain[0].Exceeds(&in.Request); code != "" {
-			return Decided{Outcome: Deny, Code: code}
-		}
+	if code := under(in); code != "" {
+		return Decided{Outcome: Deny, Code: code}
 	}
 	return policy.Decide(in)
+}
+
+// under names the refusal of what cannot be asked for under the grants above, whatever policy says, or "" (I3).
+func under(in *Input) Code {
+	chain, r := in.Standing.Chain, &in.Request
+	if len(chain) == 0 {
+		return ""
+	}
+	switch {
+	case !in.Standing.Lends(r.Lender):
+		return CodeNotPermitted
+	case !r.Lender.IsZero() && Lent(chain, r.Subject):
+		return CodeDelegationCycle
+	default:
+		return chain[0].Exceeds(r, in.Now)
+	}
+}
+
+// Lent reports whether an identity holds one of the grants of a chain.
+func Lent(chain []Grant, by Ref) bool {
+	return slices.ContainsFunc(chain, func(g Grant) bool { return g.Subject == by })
+}
+
+// Lends reports whether it is the lender's to pass on: only the holder of a right does. The zero Ref lends nothing.
+func (s *Standing) Lends(lender Ref) bool {
+	return lender.IsZero() || len(s.Chain) > 0 && s.Chain[0].Subject == lender
 }
 
 // Dead names why nothing may be granted or stay alive at in.Now, or "" if nothing stands against it (I5, I7, I9).
@@ -44,6 +73,8 @@ func (s *Standing) Dead(in *Input) Code {
 		return CodeIdentitySuspended
 	case !s.Owned:
 		return CodeOwnerMissing
+	case !s.RunsFor.IsZero() && s.RunsFor != in.Request.Principal:
+		return CodePrincipalMismatch
 	case !in.Request.Principal.IsZero() && s.Principal != Active:
 		return CodeIdentitySuspended
 	case in.Request.Task != "" && (s.Task == nil || !s.Task.Live(in.Now)):
@@ -57,15 +88,16 @@ func (s *Standing) Dead(in *Input) Code {
 	}
 }
 
-// held reports whether every grant from the parent to the root is there and alive: itself, its task and its subject.
+// held reports whether every grant from the parent to the root is there and alive, its subject too, and of the task of the request:
+// a right is passed on within the task that it was granted for, which Dead has looked at.
 func (s *Standing) held(in *Input) bool {
-	if len(s.Above) != len(s.Chain) || len(s.Tasks) != len(s.Chain) {
+	if len(s.Above) != len(s.Chain) {
 		return false
 	}
 	next := in.Request.Parent
 	for i := range s.Chain {
-		g, task := &s.Chain[i], &s.Tasks[i]
-		if next == "" || g.ID != next || task.ID != g.Task || !g.Live(in.Now) || !task.Live(in.Now) || s.Above[i] != Active {
+		g := &s.Chain[i]
+		if next == "" || g.ID != next || g.Task != in.Request.Task || !g.Live(in.Now) || s.Above[i] != Active {
 			return false
 		}
 		next = g.Parent

@@ -20,7 +20,6 @@ func faults() []fault {
 	principal := func(status Status) func(*Input) { return func(in *Input) { in.Standing.Principal = status } }
 	task := func(edit func(*Task)) func(*Input) { return func(in *Input) { edit(in.Standing.Task) } }
 	parent := func(edit func(*Grant)) func(*Input) { return func(in *Input) { edit(&in.Standing.Chain[0]) } }
-	above := func(edit func(*Task)) func(*Input) { return func(in *Input) { edit(&in.Standing.Tasks[0]) } }
 	return []fault{
 		{"an unknown subject", subject(""), CodeIdentityUnknown},
 		{"a suspended subject", subject(Suspended), CodeIdentitySuspended},
@@ -46,18 +45,15 @@ func faults() []fault {
 		{"a root that is missing", parent(func(g *Grant) { g.Parent = "root" }), CodeParentRevoked},
 		{"a suspended subject above", func(in *Input) { in.Standing.Above[0] = Suspended }, CodeParentRevoked},
 		{"an unknown subject above", func(in *Input) { in.Standing.Above[0] = "" }, CodeParentRevoked},
-		{"a paused task above", above(func(t *Task) { t.Status = TaskPaused }), CodeParentRevoked},
-		{"an ended task above", above(func(t *Task) { t.Status = TaskEnded }), CodeParentRevoked},
-		{"an expired task above", above(func(t *Task) { t.ExpiresAt = noon() }), CodeParentRevoked},
-		{"a silent task above", above(func(t *Task) { t.Heartbeat, t.HeartbeatAt = 60, before(time.Minute) }), CodeParentRevoked},
-		{"another task than the parent's", above(func(t *Task) { t.ID = "other" }), CodeParentRevoked},
+		{"a parent of another task", parent(func(g *Grant) { g.Task = "other" }), CodeParentRevoked},
+		{"a parent whose subject was suspended since", parent(func(g *Grant) { g.Cut = true }), CodeParentRevoked},
+		{"another human than the subject runs for", func(in *Input) { in.Standing.RunsFor = human("paul") }, CodePrincipalMismatch},
+		{"no human, where the subject runs for one", func(in *Input) { in.Request.Principal, in.Standing.RunsFor = Ref{}, human("pat") }, CodePrincipalMismatch},
 		{"no statuses above", func(in *Input) { in.Standing.Above = nil }, CodeParentRevoked},
-		{"no tasks above", func(in *Input) { in.Standing.Tasks = nil }, CodeParentRevoked},
 		{"more statuses than grants above", func(in *Input) { in.Standing.Above = append(in.Standing.Above, Active) }, CodeParentRevoked},
-		{"more tasks than grants above", func(in *Input) { in.Standing.Tasks = append(in.Standing.Tasks, taskAbove()) }, CodeParentRevoked},
 		{"a chain that was not asked under", func(in *Input) { in.Request.Parent = "" }, CodeParentRevoked},
 		{"a chain without a name", func(in *Input) { in.Request.Parent, in.Standing.Chain[0].ID = "", "" }, CodeParentRevoked},
-		{"a missing chain", func(in *Input) { in.Standing.Chain, in.Standing.Above, in.Standing.Tasks = nil, nil, nil }, CodeParentRevoked},
+		{"a missing chain", func(in *Input) { in.Standing.Chain, in.Standing.Above = nil, nil }, CodeParentRevoked},
 	}
 }
 
@@ -101,15 +97,15 @@ func TestNothingStandsAgainst(t *testing.T) {
 	for name, edit := range map[string]func(*Input){
 		"a request under a grant":        func(*Input) {},
 		"one that is nobody's errand":    func(in *Input) { in.Request.Principal, in.Standing.Principal = Ref{}, "" },
+		"one for whom the subject runs":  func(in *Input) { in.Standing.RunsFor = human("pat") },
 		"one under no grant":             func(in *Input) { *in = *rootInput() },
 		"an administrative act, no task": func(in *Input) { *in = *rootInput(); in.Request.Action, in.Request.Task = Act(ActRevoke), "" },
 		"a task with a living heart":     func(in *Input) { in.Standing.Task.Heartbeat = 1 },
 		"a chain of two": func(in *Input) {
-			root, above := rootGrant(), taskAbove()
+			root := rootGrant()
 			root.ID, in.Standing.Chain[0].Parent = "root", "root"
 			in.Standing.Chain = append(in.Standing.Chain, root)
 			in.Standing.Above = append(in.Standing.Above, Active)
-			in.Standing.Tasks = append(in.Standing.Tasks, above)
 		},
 	} {
 		in := soundInput()
@@ -134,11 +130,25 @@ func TestDecide(t *testing.T) {
 		"a fault comes before the rest": {func(in *Input) { in.Standing.Subject, in.Request.Action = "", act("write") }, Decided{Outcome: Deny, Code: CodeIdentityUnknown}, 0},
 		"more than the parent holds":    {func(in *Input) { in.Request.Action = act("write") }, Decided{Outcome: Deny, Code: CodeExceedsParent}, 0},
 		"more than the parent holds, if not the root": {func(in *Input) {
-			root, above := rootGrant(), taskAbove()
+			root := rootGrant()
 			root.ID, in.Standing.Chain[0].Parent, in.Standing.Chain[0].Mode = "root", "root", Use
-			in.Standing.Chain = append(in.Standing.Chain, root)
-			in.Standing.Above, in.Standing.Tasks = append(in.Standing.Above, Active), append(in.Standing.Tasks, above)
+			in.Standing.Chain, in.Standing.Above = append(in.Standing.Chain, root), append(in.Standing.Above, Active)
 		}, Decided{Outcome: Deny, Code: CodeExceedsParent}, 0},
+		"passed on by its holder":    {func(in *Input) { in.Request.Lender = agent("lead") }, Decided{Outcome: Allow, Risk: Risk{Score: 3}}, 1},
+		"passed on by somebody else": {func(in *Input) { in.Request.Lender = agent("thief") }, Decided{Outcome: Deny, Code: CodeNotPermitted}, 0},
+		"passed on to oneself":       {func(in *Input) { in.Request.Lender, in.Request.Subject = agent("lead"), agent("lead") }, Decided{Outcome: Deny, Code: CodeDelegationCycle}, 0},
+		"passed back to who lent it": {func(in *Input) {
+			root := rootGrant()
+			root.ID, root.Subject, in.Standing.Chain[0].Parent = "root", agent("bot"), "root"
+			in.Standing.Chain, in.Standing.Above = append(in.Standing.Chain, root), append(in.Standing.Above, Active)
+			in.Request.Lender = agent("lead")
+		}, Decided{Outcome: Deny, Code: CodeDelegationCycle}, 0},
+		"used with open arguments": {func(in *Input) {
+			in.Request.Args, in.Request.Constraints = nil, Constraints{"rows": {Kind: ConstraintWildcard}}
+		}, Decided{Outcome: Deny, Code: CodeNotPermitted}, 0},
+		"arguments both open and not": {func(in *Input) {
+			in.Request.Mode, in.Request.Constraints = Delegate, Constraints{"rows": {Kind: ConstraintWildcard}}
+		}, Decided{Outcome: Deny, Code: CodeNotPermitted}, 0},
 		"too deep":                    {func(in *Input) { in.Standing.Chain[0].Depth = MaxDepth }, Decided{Outcome: Deny, Code: CodeDepthExceeded}, 0},
 		"a task that it may open":     {func(in *Input) { open(in); in.Standing.MayOpen = true }, Decided{Outcome: Allow, Risk: Risk{Score: 3}}, 1},
 		"a task that it may not open": {open, Decided{Outcome: Deny, Code: CodeNotPermitted}, 0},

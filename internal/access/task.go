@@ -31,6 +31,8 @@ type Task struct {
 	ID          string     `json:"id"`
 	Type        string     `json:"type"`
 	Subject     Ref        `json:"subject"`
+	Principal   Ref        `json:"principal,omitzero"` // the human it is for, from its opening on
+	Trace       string     `json:"trace,omitempty"`    // trace-id (W3C Trace Context) of all that is done for it
 	Status      TaskStatus `json:"status"`
 	Reason      EndReason  `json:"reason,omitempty"`
 	OpenedAt    time.Time  `json:"opened_at"`

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/control"
 )
 
@@ -32,9 +33,11 @@ type Options struct {
 	// Authenticate finds out who calls, from the headers alone. A refusal is a *control.Invalid of the kind
 	// control.AuthenticationMissing whose Detail is "reason: words" (reason as in package authn), or a *control.Refusal.
 	Authenticate func(ctx context.Context, r *http.Request) (control.Caller, error)
-	JWKS         []byte       // RFC 7517
-	Metadata     []byte       // RFC 8414
-	Metrics      http.Handler // nil: there is no /metrics
+	// Principal finds the human that a token handed to the caller is of; its errors are those of Authenticate. nil: none is accepted.
+	Principal func(ctx context.Context, token string, caller access.Ref) (access.Ref, error)
+	JWKS      []byte       // RFC 7517
+	Metadata  []byte       // RFC 8414
+	Metrics   http.Handler // nil: there is no /metrics
 	// Health is nil when the process can serve; its error is for the log only. nil: always.
 	Health func(ctx context.Context) error
 	Logger *slog.Logger
@@ -172,6 +175,9 @@ func (s *server) routes() []route {
 		{method: post, path: "/v1/requests", handle: s.request, body: mustBody, key: true},
 		{method: get, path: "/v1/decisions/{id}", handle: s.readDecision},
 		{method: get, path: "/v1/grants/{id}", handle: s.readGrant},
+		{method: post, path: "/v1/grants/{id}/delegate", handle: s.delegate, body: mustBody, key: true},
+		{method: post, path: "/v1/grants/{id}/credential", handle: s.issueCredential},
+		{method: post, path: "/v1/grants/{id}/uses", handle: s.useGrant},
 		{method: post, path: "/v1/grants/{id}/renew", handle: s.renew, body: mayBody, key: true},
 		{method: post, path: "/v1/grants/{id}/actions", handle: s.reportAction, body: mustBody},
 		{method: post, path: "/v1/grants/{id}/revoke", handle: s.revokeGrant, body: mayBody},

@@ -451,6 +451,11 @@ func (k *talk) fill(text string) string {
 		case "url":
 			return k.url
 		}
+		if subject, ok := strings.CutPrefix(name, "token of "); ok {
+			token := k.token(subject)
+			k.secrets = append(k.secrets, token)
+			return token
+		}
 		if value, ok := k.kept[name]; ok {
 			return value
 		}

@@ -31,7 +31,7 @@ func (s *server) request(c *call) (*reply, error) {
 }
 
 func askOf(body *client.AccessRequest) (ask control.Ask, err error) {
-	ask = control.Ask{Task: body.Task, Args: body.Args, Mode: access.Mode(body.Mode), Parent: body.Parent}
+	ask = control.Ask{Task: body.Task, Args: body.Args, MaxUses: body.MaxUses, Mode: access.Mode(body.Mode), Hops: body.Hops, Parent: body.Parent}
 	if ask.Action, err = actionOf(body.Action); err != nil {
 		return ask, err
 	}
@@ -43,11 +43,8 @@ func askOf(body *client.AccessRequest) (ask control.Ask, err error) {
 			return ask, badArgument("subject: " + err.Error())
 		}
 	}
-	if ask.Mode != "" && ask.Mode != access.Use && ask.Mode != access.Delegate {
-		return ask, badArgument("mode must be use or delegate")
-	}
-	if !isObject(body.Args) {
-		return ask, fault(string(control.InvalidArgs), "args must be a JSON object")
+	if ask.Constraints, err = boundsOf(body.Mode, body.Args, body.Constraints); err != nil {
+		return ask, err
 	}
 	for name, id := range map[string]string{"task": body.Task, "parent": body.Parent} {
 		if id != "" && !isSaneID(id) {
@@ -56,6 +53,75 @@ func askOf(body *client.AccessRequest) (ask control.Ask, err error) {
 	}
 	ask.TTL, err = ttlOf(body.TTL)
 	return ask, err
+}
+
+// boundsOf checks how a right is meant, and what its arguments may be.
+func boundsOf(mode string, args, constraints json.RawMessage) (access.Constraints, error) {
+	if mode != "" && mode != string(access.Use) && mode != string(access.Delegate) {
+		return nil, badArgument("mode must be use or delegate")
+	}
+	if !isObject(args) {
+		return nil, fault(string(control.InvalidArgs), "args must be a JSON object")
+	}
+	if len(constraints) == 0 {
+		return nil, nil
+	}
+	parsed, err := access.ParseConstraints(constraints)
+	if err != nil {
+		return nil, fault(string(control.InvalidArgs), err.Error())
+	}
+	return parsed, nil
+}
+
+func (s *server) delegate(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	body, err := decode[client.Delegation](c, "to")
+	if err != nil {
+		return nil, err
+	}
+	part := control.Delegation{Args: body.Args, MaxUses: body.MaxUses, Mode: access.Mode(body.Mode), Hops: body.Hops, Idempotency: c.key}
+	if part.To, err = access.ParseRef(body.To); err != nil {
+		return nil, badArgument("to: " + err.Error())
+	}
+	if part.Constraints, err = boundsOf(body.Mode, body.Args, body.Constraints); err != nil {
+		return nil, err
+	}
+	if part.TTL, err = ttlOf(body.TTL); err != nil {
+		return nil, err
+	}
+	answer, err := s.Control.Delegate(c.Context(), c.caller, id, part)
+	if err != nil {
+		return nil, err
+	}
+	return outcomeOf(answer)
+}
+
+func (s *server) issueCredential(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.Control.IssueCredential(c.Context(), c.caller, id)
+	if err != nil {
+		return nil, err
+	}
+	grant := grantOf(answer.Grant)
+	return &reply{value: client.IssuedCredential{Grant: grant, Credential: *credentialOf(answer.Credential), Evidence: client.Evidence{Index: answer.Evidence}}}, nil
+}
+
+func (s *server) useGrant(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.Control.Use(c.Context(), c.caller, id)
+	if err != nil {
+		return nil, err
+	}
+	return &reply{value: client.Used{Grant: grantOf(answer.Grant), Evidence: client.Evidence{Index: answer.Evidence}}}, nil
 }
 
 var shortAction = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,127}$`)

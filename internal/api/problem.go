@@ -51,6 +51,8 @@ func kinds() map[string]kind {
 		string(access.CodeNoEligibleApprover):  {status: 403, title: "No eligible approver"},
 		string(access.CodeExceedsParent):       {status: 403, title: "Exceeds the parent grant"},
 		string(access.CodeDepthExceeded):       {status: 403, title: "Passed on too often"},
+		string(access.CodeDelegationCycle):     {status: 403, title: "Passed on in a circle"},
+		string(access.CodePrincipalMismatch):   {status: 403, title: "For another person"},
 		string(access.CodeBoundsExceeded):      {status: 403, title: "Nothing left to grant"},
 		string(access.CodeIdentityUnknown):     {status: 403, title: "Identity unknown"},
 		string(access.CodeIdentitySuspended):   {status: 403, title: "Identity suspended"},

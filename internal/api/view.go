@@ -1,6 +1,8 @@
 package api
 
 import (
+	"encoding/json"
+
 	"github.com/writ-project/writ/client"
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/control"
@@ -20,12 +22,7 @@ func outcome(answer *control.Answer) client.Outcome {
 		grant := grantOf(answer.Grant)
 		out.Grant = &grant
 	}
-	if released := answer.Credential; released != nil {
-		out.Credential = &client.Credential{Type: "Bearer", Token: released.Token, ExpiresAt: released.ExpiresAt, BoundTo: released.BoundTo}
-		if key, _ := control.Binding(released.BoundTo); key != "" {
-			out.Credential.Type = "DPoP"
-		}
-	}
+	out.Credential = credentialOf(answer.Credential)
 	if answer.Approval != nil {
 		out.Approval = approvalOf(answer.Approval)
 	}
@@ -36,9 +33,21 @@ func outcome(answer *control.Answer) client.Outcome {
 	return out
 }
 
+// credentialOf shows a credential, or nil if there is none.
+func credentialOf(released *control.Released) *client.Credential {
+	if released == nil {
+		return nil
+	}
+	out := &client.Credential{Type: "Bearer", Token: released.Token, ExpiresAt: released.ExpiresAt, BoundTo: released.BoundTo}
+	if key, _ := control.Binding(released.BoundTo); key != "" {
+		out.Type = "DPoP"
+	}
+	return out
+}
+
 func taskOf(t *access.Task) client.Task {
 	return client.Task{
-		ID: t.ID, Type: t.Type, Subject: t.Subject.String(), Status: string(t.Status), Reason: string(t.Reason),
+		ID: t.ID, Type: t.Type, Subject: t.Subject.String(), Principal: nameOf(t.Principal), Trace: t.Trace, Status: string(t.Status), Reason: string(t.Reason),
 		OpenedAt: t.OpenedAt, ExpiresAt: t.ExpiresAt, EndedAt: t.EndedAt, Heartbeat: int64(t.Heartbeat), HeartbeatAt: t.HeartbeatAt, Labels: t.Labels,
 	}
 }
@@ -46,14 +55,37 @@ func taskOf(t *access.Task) client.Task {
 func grantOf(g *access.Grant) client.Grant {
 	return client.Grant{
 		ID: g.ID, Parent: g.Parent, Task: g.Task, Subject: g.Subject.String(), Action: g.Action.String(), Resource: g.Resource.String(),
-		Args: g.Args, Mode: string(g.Mode), Depth: g.Depth, MaxUses: g.MaxUses, Uses: g.Uses, Status: string(g.Status), Reason: string(g.Reason),
+		Args: g.Args, Constraints: constraintsOf(g.Constraints), Mode: string(g.Mode), Depth: g.Depth, MaxUses: g.MaxUses, Uses: g.Uses, Status: string(g.Status), Reason: string(g.Reason),
 		GrantedAt: g.GrantedAt, ExpiresAt: g.ExpiresAt, EndedAt: g.EndedAt,
 	}
+}
+
+// nameOf is an entity's name; empty for none.
+func nameOf(id access.Ref) string {
+	if id.IsZero() {
+		return ""
+	}
+	return id.String()
+}
+
+func constraintsOf(cs access.Constraints) json.RawMessage {
+	if len(cs) == 0 {
+		return nil
+	}
+	text, err := json.Marshal(cs)
+	if err != nil { // they were read from JSON
+		return nil
+	}
+	return text
 }
 
 func grantViewOf(view *control.GrantView) client.Grant {
 	out := grantOf(&view.Grant)
 	out.Live, out.NotLive = &view.Live, string(view.Why)
+	out.Principal, out.Trace = nameOf(view.Principal), view.Trace
+	for i := range view.Chain {
+		out.Chain = append(out.Chain, client.Link{Grant: view.Chain[i].ID, Holder: view.Chain[i].Subject.String(), Evidence: client.Evidence{Index: view.Chain[i].Decided}})
+	}
 	out.Evidence = &client.Evidence{Index: view.Evidence}
 	return out
 }
@@ -99,7 +131,8 @@ func answersOf(answers []access.Answer) []client.Answer {
 func askedOf(r *access.Request) *client.Asked {
 	return &client.Asked{
 		Subject: r.Subject.String(), Principal: r.Principal.String(), Action: r.Action.String(), Resource: r.Resource.String(),
-		Args: r.Args, TTL: int64(r.TTL), Mode: string(r.Mode), Task: r.Task, Parent: r.Parent,
+		Args: r.Args, Constraints: constraintsOf(r.Constraints), TTL: int64(r.TTL), MaxUses: r.MaxUses, Mode: string(r.Mode), Task: r.Task, Parent: r.Parent,
+		Lender: nameOf(r.Lender),
 	}
 }
 

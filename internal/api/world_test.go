@@ -124,7 +124,7 @@ func newWorld(t testing.TB, set settings) *world {
 	w.stop = stop
 	server.Config.Handler = api.New(api.Options{
 		Control: w.control, Log: w.store, JWKS: issuer.JWKS(), Metadata: issuer.Metadata(),
-		Authenticate: (&gate{verifier, w.control, w.url}).authenticate,
+		Authenticate: (&gate{verifier, w.control, w.url}).authenticate, Principal: (&gate{verifier, w.control, w.url}).principal,
 		Metrics: http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
 			out.Header().Set("Content-Type", "text/plain")
 			_, _ = fmt.Fprintln(out, "writ_up 1")
@@ -191,10 +191,29 @@ identities:
     purpose: stands before the order system
     review_by: 2027-12-31
     match: [{issuer: ISSUER, subject: gateway}]
+  - id: Agent::"pay-bot"
+    owner: Human::"dana"
+    purpose: pays what others tell it to
+    review_by: 2027-12-31
+    match: [{issuer: ISSUER, subject: pay-bot}]
+  - id: Agent::"bob-bot"
+    owner: Human::"dana"
+    principal: Human::"bob"
+    purpose: works for bob alone
+    review_by: 2027-12-31
+    match: [{issuer: ISSUER, subject: bob-bot}]
+  - id: Workload::"till"
+    owner: Human::"alice"
+    purpose: checks what is shown to the order system
+    review_by: 2027-12-31
+    match: [{issuer: ISSUER, subject: till}]
 enforcement_points:
   - identity: Workload::"gateway"
     owner: Human::"sam"
     subjects: [Agent::"support-bot"]
+  - identity: Workload::"till"
+    owner: Human::"alice"
+    targets: [https://orders.example.com]
 task_types:
   - name: watched
     owner: Human::"dana"
@@ -207,6 +226,29 @@ task_types:
     openers: [Team::"support-agents"]
     max_duration: 1h
 `), []byte("ISSUER"), []byte(issuer))
+	files["policy/schema.cedarschema"] = append(files["policy/schema.cedarschema"], `
+@uses("counted")
+action pay appliesTo {
+  principal: [Agent], resource: [Order],
+  context: { args: { amount?: Long, currency: String }, mode: String, chain: { depth: Long, root: String } }
+};
+`...)
+	files["policy/access/pay.cedar"] = []byte(`
+@id("payments-may-be-lent")
+@owner("Human::\"alice\"")
+@max_ttl("1h")
+@until("2027-12-31")
+permit (principal is Agent, action == Action::"pay", resource)
+when { context.mode == "delegate" };
+
+@id("payments-are-made-by-who-was-lent-them")
+@owner("Human::\"alice\"")
+@max_ttl("10m")
+@max_uses("5")
+@until("2027-12-31")
+permit (principal is Agent, action == Action::"pay", resource)
+when { context.mode == "use" && context.chain.depth > 0 && context.args has amount && context.args.amount <= 50 };
+`)
 	files["policy/access/test.cedar"] = []byte(`
 @id("huge-refund")
 @owner("Human::\"sam\"")
@@ -310,6 +352,11 @@ func (s signer) Issue(c control.Credential) (control.Token, error) {
 	return control.Token{Connector: "jwt", Secret: token, Fingerprint: jwt.Fingerprint(token)}, err
 }
 
+func (s signer) Recognize(token string, now time.Time) (control.Recognized, bool) {
+	issued, ok := s.issuer.Verify(token, now)
+	return control.Recognized{Grant: issued.GrantID, Target: issued.Audience, BoundTo: issued.Confirmed, Claims: issued.Claims}, ok
+}
+
 // gate finds out who calls, as the app does.
 type gate struct {
 	verifier *authn.Verifier
@@ -335,6 +382,15 @@ func (g *gate) authenticate(ctx context.Context, r *http.Request) (control.Calle
 	}
 	caller.Identity, err = g.control.Identify(ctx, claims.Issuer, claims.Subject, claims.All)
 	return caller, err
+}
+
+// principal takes any human's token; which are for that is the app's to say.
+func (g *gate) principal(ctx context.Context, token string, _ access.Ref) (access.Ref, error) {
+	claims, err := g.verifier.Verify(ctx, token)
+	if err != nil {
+		return access.Ref{}, refused(err)
+	}
+	return g.control.Identify(ctx, claims.Issuer, claims.Subject, claims.All)
 }
 
 func refused(err error) error {

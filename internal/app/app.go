@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -430,15 +431,40 @@ func argsDigest(args []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
+// chainOf is on whose behalf a credential is, and who acts, the latest first (RFC 8693 section 4.1): the human that it is for, or
+// else the root of the chain, and everybody that the right went through since.
+func chainOf(c *control.Credential) (subject string, actor *jwt.Actor) {
+	parties := append([]access.Ref{c.Subject}, c.Lenders...)
+	if !c.Principal.IsZero() {
+		parties = append(parties, c.Principal)
+	}
+	last := len(parties) - 1
+	for _, party := range slices.Backward(parties[:last]) {
+		actor = &jwt.Actor{Subject: party.String(), Actor: actor}
+	}
+	return parties[last].String(), actor
+}
+
+// Recognize reads a token of ours.
+func (s signer) Recognize(token string, now time.Time) (control.Recognized, bool) {
+	issued, ok := s.issuer.Verify(token, now)
+	known := control.Recognized{Grant: issued.GrantID, Target: issued.Audience, BoundTo: issued.Confirmed, Claims: issued.Claims}
+	if issued.Certificate != "" {
+		known.BoundTo = control.ByCertificate + issued.Certificate
+	}
+	return known, ok
+}
+
 func (s signer) Issue(c control.Credential) (control.Token, error) {
 	details, err := jwt.Details{Action: c.Action.String(), Resource: c.Resource.String(), ArgsDigest: argsDigest(c.Args), Task: c.Task}.JSON()
 	if err != nil {
 		return control.Token{}, err
 	}
 	key, certificate := control.Binding(c.BoundTo)
+	subject, actor := chainOf(&c)
 	token, err := s.issuer.Issue(jwt.Token{
-		GrantID: c.Grant, Subject: c.Subject.String(), ClientID: c.Subject.String(), Audience: []string{c.Target}, AuthorizationDetails: details,
-		IssuedAt: c.IssuedAt, Expiry: c.ExpiresAt, Confirmation: key, Certificate: certificate,
+		GrantID: c.Grant, Subject: subject, ClientID: c.Subject.String(), Audience: []string{c.Target}, AuthorizationDetails: details,
+		Actor: actor, Transaction: c.Trace, IssuedAt: c.IssuedAt, Expiry: c.ExpiresAt, Confirmation: key, Certificate: certificate,
 	})
 	if err != nil {
 		return control.Token{}, err

@@ -153,16 +153,19 @@ func (r *reader) factSource(n *yaml.Node) bool {
 }
 
 func (r *reader) enforcementPoint(n *yaml.Node) bool {
-	o, ok := r.object(n, "an enforcement point", "identity", "owner", "subjects")
+	o, ok := r.object(n, "an enforcement point", "identity", "owner", "subjects", "targets")
 	if !ok {
 		return false
 	}
 	o.require("identity", `the identity that enforces, such as Workload::"gateway"`)
-	o.require("subjects", `the identities and teams it may speak for, such as [Team::"support-bots"]`)
+	if _, guards := o.values["targets"]; !guards {
+		o.require("subjects", `the identities and teams it may speak for, such as [Team::"support-bots"], or targets, whose credentials it checks`)
+	}
 	v := access.EnforcementPoint{
 		Identity: o.ref("identity", wantIdentity),
 		Owner:    o.owner(),
 		Subjects: values(o.refs("subjects", wantParty, MaxMembers)),
+		Targets:  o.set("targets", MaxTargets, MaxTextLength, func(*yaml.Node, string) bool { return true }),
 	}
 	return o.keep(!v.Identity.IsZero(), KindEnforcementPoint, v.Identity.String(), func() {
 		r.catalog.EnforcementPoints = append(r.catalog.EnforcementPoints, v)

@@ -18,6 +18,7 @@ const (
 	MaxAttributeString = 4096   // of a text inside attributes
 	MaxAttributes      = 32_768 // of an object's attributes as JSON
 	MaxLabels          = 64
+	MaxTargets         = 64 // of an enforcement point
 	MaxParents         = 64
 	MaxMatches         = 16
 	MaxClaims          = 16

@@ -333,14 +333,11 @@ func (c *Control) redeem(v View, s *snapshot, caller Caller, approval *access.Ap
 		return nil, event.Change{}, notFound(err, "what this approval was asked for has been erased")
 	}
 	request := before.Request
-	if identity, ok := s.index.Identity(request.Subject); ok && identity.Principal != request.Principal {
-		return nil, event.Change{}, invalid(WrongState, "the approval is for what runs for somebody else: request anew")
-	}
 	if request.Action == access.Act(access.ActOpenTask) && approval.Task != "" {
 		return c.resume(v, s, caller, approval.Task, approval)
 	}
 	if request.Action == access.Act(access.ActOpenTask) {
-		opening := Opening{Type: request.Resource.ID, Duration: request.TTL}
+		opening := Opening{Type: request.Resource.ID, Principal: request.Principal, Duration: request.TTL}
 		value, err := v.Value(approval.Decided, event.SlotPurpose)
 		if err != nil {
 			return nil, event.Change{}, notFound(err, "the purpose of this task has been erased")
@@ -355,11 +352,7 @@ func (c *Control) redeem(v View, s *snapshot, caller Caller, approval *access.Ap
 	if request.Action.Type == access.TypeWritAction {
 		return nil, event.Change{}, invalid(WrongState, "repeat the call and name the approval there")
 	}
-	request, err = s.request(caller, Ask{
-		Subject: request.Subject, Task: request.Task, Action: request.Action, Resource: request.Resource, Args: request.Args,
-		TTL: request.TTL, Mode: request.Mode, Parent: request.Parent,
-	})
-	if err != nil {
+	if err := s.check(caller, &request); err != nil {
 		return nil, event.Change{}, err
 	}
 	return c.decide(v, s, caller, request, approval)

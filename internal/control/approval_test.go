@@ -331,8 +331,8 @@ func TestI6_ARequestThatNowRunsForSomebodyElseIsAskedAnew(t *testing.T) {
 	files := principalSite(t)
 	edit(t, files, "catalog/agents.yaml", `principal: Human::"alice"`, `principal: Human::"bob"`)
 	check(t, fails(w.Apply(t.Context(), nil, files, nil, false)))
-	if _, err := w.Redeem(t.Context(), support, question.ID, nil); kind(t, err) != control.WrongState {
-		t.Errorf("bob approved what now runs for bob: %v", err)
+	if got := must[*control.Answer](t)(w.Redeem(t.Context(), support, question.ID, nil)); got.Decided.Code != access.CodePrincipalMismatch || got.Credential != nil {
+		t.Errorf("bob approved what now runs for bob: %+v", got.Decided)
 	}
 	w.sound()
 }

@@ -65,9 +65,19 @@ type View interface {
 	Value(index int64, slot string) (json.RawMessage, error)
 }
 
-// Issuer makes the credentials that Writ signs itself. It must not leave the process with them.
+// Issuer makes the credentials that Writ signs itself, and knows them again. It must not leave the process with them.
 type Issuer interface {
 	Issue(c Credential) (Token, error)
+	// Recognize reads a credential that it issued and that has not expired at now; ok is false for everything else.
+	Recognize(token string, now time.Time) (known Recognized, ok bool)
+}
+
+// Recognized is what a credential says of itself.
+type Recognized struct {
+	Grant   string
+	Target  string
+	BoundTo string
+	Claims  json.RawMessage // of the credential, as they stand in it
 }
 
 // Credential is what a credential shall say.
@@ -79,6 +89,9 @@ type Credential struct {
 	Args      json.RawMessage
 	Target    string // audience
 	Task      string
+	Trace     string       // of the task
+	Principal access.Ref   // the human it is for; zero: none
+	Lenders   []access.Ref // who passed the right on, the latest first, the root of the chain last
 	IssuedAt  time.Time
 	ExpiresAt time.Time
 	BoundTo   string // thumbprint of the caller's key, if it proved one

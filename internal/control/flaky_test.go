@@ -162,13 +162,13 @@ when { context.precedent.denials > 0 };
 	key := &control.Idempotency{Key: "k"}
 	repeated := control.Ask{Task: task, Action: read, Resource: order1, Idempotency: key}
 	w.ok(support, repeated)
-	w.ok(support, control.Ask{Task: task, Parent: w.ok(support, control.Ask{Task: other, Action: read, Resource: order1}).ID, Action: read, Resource: order1})
+	w.ok(support, control.Ask{Task: other, Parent: w.ok(support, control.Ask{Task: other, Action: read, Resource: order1}).ID, Action: read, Resource: order1})
 	next := changed(t)
 	for _, c := range []struct {
 		name string
 		call func() error
 	}{
-		{"request", func() error { return fails(w.Request(t.Context(), support, under(task, parent.ID, refund, "", 0))) }},
+		{"request", func() error { return fails(w.Request(t.Context(), support, under(other, parent.ID, refund, "", 0))) }},
 		{"read", func() error {
 			return fails(w.Request(t.Context(), support, control.Ask{Task: task, Action: read, Resource: order1}))
 		}},

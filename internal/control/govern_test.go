@@ -496,6 +496,10 @@ func (broken) Issue(control.Credential) (control.Token, error) {
 	return control.Token{}, errors.New("the key is locked")
 }
 
+func (broken) Recognize(string, time.Time) (control.Recognized, bool) {
+	return control.Recognized{}, false
+}
+
 func TestI7_WithoutASignerNothingIsGranted(t *testing.T) {
 	w := newWorld(t)
 	w.tell("o-1", "delivered", 120)

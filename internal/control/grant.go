@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,20 +65,27 @@ func (c *Control) recall(v View, caller Caller, result string) (*Answer, error) 
 
 // standingOf is where the parties of an existing grant stand now; whether it is alive follows from it (I5).
 func (c *Control) standingOf(v View, s *snapshot, g *access.Grant) (*access.Input, error) {
-	request := access.Request{Subject: g.Subject, Action: g.Action, Resource: g.Resource, Args: g.Args, Mode: g.Mode, Task: g.Task, Parent: g.Parent}
-	if identity, ok := s.index.Identity(g.Subject); ok {
-		request.Principal = identity.Principal
-	}
-	in := &access.Input{Request: request, Now: v.Now(), Bundle: s.hash()}
+	in := &access.Input{Request: requestOf(g), Now: v.Now(), Bundle: s.hash()}
 	return in, c.standing(v, s, in)
+}
+
+// requestOf is the request that an existing grant would be.
+func requestOf(g *access.Grant) access.Request {
+	return access.Request{
+		Subject: g.Subject, Action: g.Action, Resource: g.Resource, Args: g.Args, Constraints: g.Constraints, Mode: g.Mode, Deepest: g.Deepest,
+		Task: g.Task, Parent: g.Parent,
+	}
 }
 
 // GrantView is a grant and whether it is alive.
 type GrantView struct {
-	Grant    access.Grant
-	Live     bool
-	Why      access.Code // why it is not, as far as its ancestors are the cause
-	Evidence int64       // index of the decision's entry
+	Grant     access.Grant
+	Principal access.Ref     // the human it is for
+	Trace     string         // of its task
+	Chain     []access.Grant // those above it, parent first
+	Live      bool
+	Why       access.Code // why it is not, as far as its ancestors are the cause
+	Evidence  int64       // index of the decision's entry
 }
 
 // ReadGrant reads a grant; whether it is alive is derived from all its ancestors at this moment.
@@ -98,6 +106,9 @@ func (c *Control) ReadGrant(ctx context.Context, caller Caller, id string) (*Gra
 	if err != nil {
 		return nil, err
 	}
+	if access.Lent(out.Chain, caller.Identity) { // who lent it sees what became of it
+		return out, nil
+	}
 	if err := c.mayRead(ctx, caller, out.Grant.Subject); err != nil {
 		return nil, err
 	}
@@ -114,6 +125,7 @@ func (c *Control) viewGrant(v View, s *snapshot, grant access.Grant) (*GrantView
 	if err != nil {
 		return nil, err
 	}
+	out.Principal, out.Trace, out.Chain = in.Request.Principal, in.Standing.Task.Trace, in.Standing.Chain
 	out.Why = in.Standing.Dead(in)
 	out.Live = out.Why == "" && grant.Live(in.Now)
 	return out, nil
@@ -141,10 +153,14 @@ func (c *Control) Renew(ctx context.Context, caller Caller, id string, ttl acces
 		if grant.Status == access.GrantEnded {
 			return event.Change{}, invalid(WrongState, "the grant has ended (%s): request anew", grant.Reason)
 		}
-		request, err := s.request(caller, Ask{
-			Subject: grant.Subject, Task: grant.Task, Action: grant.Action, Resource: grant.Resource, Args: grant.Args, TTL: ttl, Mode: grant.Mode, Parent: grant.Parent,
-		})
-		if err != nil {
+		if grant.Parent != "" {
+			if parent, err := v.Grant(grant.Parent); err != nil || parent.Subject != grant.Subject {
+				return event.Change{}, cmp.Or(err, error(invalid(WrongState, "this right was lent: whoever lent it says for how long, and lends it anew")))
+			}
+		}
+		request := requestOf(&grant)
+		request.TTL = ttl
+		if err := s.check(caller, &request); err != nil {
 			return event.Change{}, err
 		}
 		var change event.Change
@@ -185,7 +201,7 @@ type Done struct {
 }
 
 // ReportAction records what was done under a grant: reported when its subject says so, observed when an enforcement
-// point that speaks for the subject does. An observed use counts against the grant's uses.
+// point that speaks for the subject or guards the target does.
 func (c *Control) ReportAction(ctx context.Context, caller Caller, id string, done Done) (*Answer, error) {
 	if done.Status != "succeeded" && done.Status != "failed" {
 		return nil, invalid(InvalidArgument, "status must be succeeded or failed")
@@ -203,52 +219,24 @@ func (c *Control) ReportAction(ctx context.Context, caller Caller, id string, do
 		if err != nil {
 			return event.Change{}, notFound(err, "there is no grant %q of this identity", id)
 		}
-		var above []event.Draft
 		report := &event.ActionReported{Grant: id, Source: event.Reported, By: v.Pseudonym(caller.Identity), Status: done.Status}
 		if grant.Subject != caller.Identity {
-			if !s.maySpeakFor(caller, grant.Subject) {
+			if !s.mayObserve(caller, &grant) {
 				return event.Change{}, invalid(NotYours, "there is no grant %q of this identity", id)
 			}
-			report.Source, report.Uses = event.Observed, 1
-			if above, err = c.countAbove(v, &grant, report); err != nil {
-				return event.Change{}, err
-			}
+			report.Source = event.Observed
 		}
 		draft := event.Draft{Task: grant.Task, Event: report}
 		if len(done.Detail) > 0 {
 			draft.Values = map[string]json.RawMessage{event.SlotDetail: done.Detail}
 		}
-		return event.Change{Drafts: append([]event.Draft{draft}, above...)}, c.sealedTask(v, grant.Task)
+		return event.Change{Drafts: []event.Draft{draft}}, c.sealedTask(v, grant.Task)
 	})
 	if err != nil {
 		return nil, err
 	}
 	c.finish(answer, receipt)
 	return answer, nil
-}
-
-// countAbove counts an observed use at every grant above whose uses are bounded: passing a right on must not multiply them (I3).
-func (c *Control) countAbove(v View, grant *access.Grant, report *event.ActionReported) ([]event.Draft, error) {
-	chain, err := c.chain(v, grant.Parent)
-	if err != nil {
-		return nil, err
-	}
-	var drafts []event.Draft
-	for i := range chain {
-		if chain[i].MaxUses == 0 {
-			continue
-		}
-		task, err := v.Task(chain[i].Task)
-		if err != nil {
-			return nil, err
-		}
-		if task.Status != access.TaskSealed { // nothing comes after a seal, and nothing below it lives
-			use := *report
-			use.Grant = chain[i].ID
-			drafts = append(drafts, event.Draft{Task: chain[i].Task, Event: &use})
-		}
-	}
-	return drafts, nil
 }
 
 // sealedTask refuses to add to a task whose last entry has been written.
@@ -260,14 +248,22 @@ func (c *Control) sealedTask(v View, id string) error {
 	return err
 }
 
-// RevokeGrant ends a grant, and with it everything below it. Its subject may; for others policy decides.
+// RevokeGrant ends a grant, and with it everything below it. Its subject may, and whoever lent it; for others policy decides.
 func (c *Control) RevokeGrant(ctx context.Context, caller Caller, id string, on Grounds) (*Answer, error) {
 	return c.revoke(ctx, caller, id, on, func(v View) (access.Ref, func(by event.By) []event.Draft, error) {
 		grant, err := v.Grant(id)
 		if err != nil {
 			return access.Ref{}, nil, notFound(err, "there is no grant %q", id)
 		}
-		return grant.Subject, func(by event.By) []event.Draft {
+		chain, err := c.chain(v, grant.Parent)
+		if err != nil {
+			return access.Ref{}, nil, err
+		}
+		of := grant.Subject
+		if access.Lent(chain, caller.Identity) {
+			of = caller.Identity
+		}
+		return of, func(by event.By) []event.Draft {
 			if grant.Status == access.GrantEnded {
 				return nil
 			}

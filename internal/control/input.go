@@ -52,31 +52,30 @@ func (s *snapshot) known(v View, in *access.Input) error {
 func (c *Control) standing(v View, s *snapshot, in *access.Input) error {
 	r := &in.Request
 	in.Standing.Subject, in.Standing.Owned = s.statusOf(r.Subject), s.owned(r.Subject)
-	if !r.Principal.IsZero() {
-		in.Standing.Principal = s.statusOf(r.Principal)
-	}
-	if r.Task != "" {
-		task, err := v.Task(r.Task)
-		if err != nil {
-			return notFound(err, "there is no task %q of this identity", r.Task)
-		}
-		if task.Subject != r.Subject {
-			return invalid(NotYours, "there is no task %q of this identity", r.Task)
-		}
-		in.Standing.Task = &task
-	}
 	chain, err := c.chain(v, r.Parent)
 	if err != nil {
 		return err
 	}
 	in.Standing.Chain = chain
 	for i := range chain {
-		task, err := v.Task(chain[i].Task)
-		if err != nil {
-			return err
-		}
-		in.Standing.Tasks = append(in.Standing.Tasks, task)
 		in.Standing.Above = append(in.Standing.Above, s.holder(chain[i].Subject))
+	}
+	if r.Task != "" {
+		task, err := v.Task(r.Task)
+		if err != nil {
+			return notFound(err, "there is no task %q of this identity", r.Task)
+		}
+		if task.Subject != r.Subject && (len(chain) == 0 || chain[0].Task != r.Task) { // what was lent is within the lender's task
+			return invalid(NotYours, "there is no task %q of this identity", r.Task)
+		}
+		in.Standing.Task = &task
+		r.Principal = task.Principal
+	}
+	if identity, ok := s.index.Identity(r.Subject); ok {
+		in.Standing.RunsFor = identity.Principal
+	}
+	if !r.Principal.IsZero() {
+		in.Standing.Principal = s.statusOf(r.Principal)
 	}
 	return nil
 }
@@ -119,7 +118,9 @@ func (s *snapshot) facts(v View, in *access.Input) error {
 			return err
 		}
 		in.Facts.Labels.Identity = touched
-		in.Facts.Labels.Chain = chainLabels(in)
+		if in.Facts.Labels.Chain, err = chainLabels(v, in); err != nil {
+			return err
+		}
 	}
 	if reads.Precedent && task != nil {
 		p, err := v.Precedent(in.Request.Subject, in.Request.Action, in.Request.Resource.Type, task.Type)
@@ -175,14 +176,17 @@ func chainFacts(in *access.Input) access.ChainFacts {
 	return facts
 }
 
-// chainLabels are the labels that the tasks of the grants above have touched.
-func chainLabels(in *access.Input) []string {
+// chainLabels are the labels that whoever lent the right has touched, in whatever task: what they know, they can pass on with it.
+func chainLabels(v View, in *access.Input) ([]string, error) {
 	var labels []string
-	for i := range in.Standing.Tasks {
-		labels = append(labels, in.Standing.Tasks[i].Labels...)
+	for i := range in.Standing.Chain {
+		touched, err := v.Touched(in.Standing.Chain[i].Subject, in.Now.Add(-LabelWindow-labelRefresh))
+		if err != nil {
+			return nil, err
+		}
+		labels = union(labels, touched)
 	}
-	slices.Sort(labels)
-	return slices.Compact(labels)
+	return labels, nil
 }
 
 // entities loads what the decision needs until it needs no more.

@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -116,12 +117,22 @@ func TestI3_UsesOfAChildCountAtItsParent(t *testing.T) {
 		t.Fatalf("%+v", left.Grant)
 	}
 	done := control.Done{Status: "succeeded", Detail: json.RawMessage(`{"bytes":12}`)}
-	check(t, fails(w.ReportAction(t.Context(), support, left.ID, done))) // reported, not observed: counts nothing
+	check(t, fails(w.ReportAction(t.Context(), support, left.ID, done))) // what was done is a record, and counts nothing
+	check(t, fails(w.ReportAction(t.Context(), gateway, left.ID, done)))
 	for _, id := range []string{left.ID, right.ID} {
 		if !w.live(support, right.ID) || !w.live(support, parent.ID) {
-			t.Errorf("before %s: a use was counted that nobody observed", id)
+			t.Errorf("before %s: a use was counted that nobody asked for", id)
 		}
-		check(t, fails(w.ReportAction(t.Context(), gateway, id, done)))
+		check(t, fails(w.Use(t.Context(), gateway, id)))
+	}
+	var refused *control.Refusal
+	if _, err := w.Use(t.Context(), gateway, left.ID); !errors.As(err, &refused) || refused.Code != access.CodeParentRevoked || refused.Evidence == 0 {
+		t.Errorf("a use more than the parent has: %v", err)
+	}
+	for _, who := range []control.Caller{support, report} {
+		if _, err := w.Use(t.Context(), who, left.ID); kind(t, err) != control.NotYours {
+			t.Errorf("%s counted a use", who.Identity)
+		}
 	}
 	for name, id := range map[string]string{"parent": parent.ID, "left": left.ID, "right": right.ID} {
 		if w.live(support, id) {
@@ -132,30 +143,6 @@ func TestI3_UsesOfAChildCountAtItsParent(t *testing.T) {
 		t.Error("a stranger reported")
 	}
 	w.sound()
-}
-
-func TestI5_AGrantUnderAnotherTasksGrantEndsWithThatTask(t *testing.T) {
-	for name, end := range map[string]func(w *world, task string) error{
-		"completed": func(w *world, task string) error { return fails(w.CompleteTask(t.Context(), support, task)) },
-		"paused":    func(w *world, task string) error { return fails(w.PauseTask(t.Context(), support, task)) },
-		"revoked": func(w *world, task string) error {
-			return fails(w.RevokeTask(t.Context(), dana, task, control.Grounds{}))
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			w.tell("o-1", "delivered", 120)
-			first, second := w.open(support, "support"), w.open(support, "support")
-			parent := w.ok(support, under(first, "", read, access.Use, 0))
-			child := w.ok(support, under(second, parent.ID, read, access.Use, 0))
-			check(t, end(w, first))
-			if w.live(support, child.ID) {
-				t.Error("the child outlived the task of its parent")
-			}
-			w.refused(support, under(second, parent.ID, read, access.Use, 0), access.CodeParentRevoked)
-			w.sound()
-		})
-	}
 }
 
 func TestI4_NothingOutlivesWhatItDependsOn(t *testing.T) {

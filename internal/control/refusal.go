@@ -47,12 +47,16 @@ func (r *Refusal) Next() string {
 		return "This is more than the grant above it holds. Ask for the same or less."
 	case access.CodeDepthExceeded:
 		return "The right was passed on too often. Ask for a grant of your own."
+	case access.CodeDelegationCycle:
+		return "This identity is in the chain already. Pass the right on to somebody else."
 	case access.CodeBoundsExceeded:
 		return "The bounds leave nothing to grant. Ask under a task, parent or approval with time and uses left."
 	case access.CodeIdentityUnknown:
 		return "This identity is not in the catalog. Its owner must register it."
 	case access.CodeIdentitySuspended:
 		return "This identity, or the person it runs for, is suspended. Ask its owner."
+	case access.CodePrincipalMismatch:
+		return "This identity runs for one person only, by its owner's word. Work for that person, or use another identity."
 	case access.CodeOwnerMissing:
 		return "This identity has no active owner. Somebody must take it over first."
 	case access.CodePolicyError:

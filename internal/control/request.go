@@ -35,8 +35,11 @@ type Ask struct {
 	Action      access.Ref
 	Resource    access.Ref
 	Args        json.RawMessage
+	Constraints access.Constraints // of a right to lend, instead of Args
 	TTL         access.Seconds
+	MaxUses     int64 // 0: as policy gives
 	Mode        access.Mode
+	Hops        int // how often a right to lend may be passed on; 0: as often as any
 	Parent      string
 	Idempotency *Idempotency
 }
@@ -83,16 +86,17 @@ func (c *Control) Request(ctx context.Context, caller Caller, ask Ask) (*Answer,
 	if ask.Mode == "" {
 		ask.Mode = access.Use
 	}
-	if ask.TTL < 0 {
-		return nil, invalid(InvalidArgument, "ttl must not be negative")
-	}
 	if ask.Task == "" {
 		return nil, invalid(InvalidArgument, "a request names its task: open one first")
 	}
 	if ask.Action.Type == access.TypeWritAction {
 		return nil, invalid(UnknownAction, "%s has its own call and cannot be requested", ask.Action)
 	}
-	if err := checkJSON("args", ask.Args); err != nil {
+	request := access.Request{
+		Subject: ask.Subject, Action: ask.Action, Resource: ask.Resource, Args: ask.Args, Constraints: ask.Constraints,
+		TTL: ask.TTL, MaxUses: ask.MaxUses, Mode: ask.Mode, Deepest: ask.Hops, Task: ask.Task, Parent: ask.Parent,
+	}
+	if err := checkLimits(&request); err != nil {
 		return nil, err
 	}
 	var answer *Answer
@@ -106,13 +110,17 @@ func (c *Control) Request(ctx context.Context, caller Caller, ask Ask) (*Answer,
 			return change, err
 		}
 		if ask.Parent != "" {
-			// Asking under somebody else's grant is for its holder to offer.
-			if _, err := ownGrant(v, Caller{Identity: ask.Subject}, ask.Parent); err != nil {
+			// Asking under somebody else's grant is for its holder to offer, see Delegate.
+			parent, err := ownGrant(v, Caller{Identity: ask.Subject}, ask.Parent)
+			if err != nil {
 				return event.Change{}, err
 			}
+			if parent.Task != ask.Task {
+				return event.Change{}, invalid(InvalidArgument, "grant %q is of task %s: what is under it is asked for within that task", ask.Parent, parent.Task)
+			}
+			request.Deepest = deepest(&parent, ask.Hops)
 		}
-		request, err := s.request(caller, ask)
-		if err != nil {
+		if err := s.check(caller, &request); err != nil {
 			return event.Change{}, err
 		}
 		var change event.Change
@@ -140,19 +148,34 @@ func (c *Control) finish(a *Answer, receipt event.Receipt) {
 	}
 }
 
-// request turns an ask into what is decided on.
-func (s *snapshot) request(caller Caller, ask Ask) (access.Request, error) {
-	r := access.Request{
-		Subject: ask.Subject, Action: ask.Action, Resource: ask.Resource, Args: ask.Args,
-		TTL: ask.TTL, Mode: ask.Mode, Task: ask.Task, Parent: ask.Parent,
+// checkLimits refuses what no catalog and no policy could make right.
+func checkLimits(r *access.Request) error {
+	switch {
+	case r.TTL < 0:
+		return invalid(InvalidArgument, "ttl must not be negative")
+	case r.MaxUses < 0:
+		return invalid(InvalidArgument, "max_uses must not be negative")
+	case r.Deepest < 0 || r.Deepest > 0 && r.Mode != access.Delegate:
+		return invalid(InvalidArgument, "hops is for a right to lend (mode delegate): how often it may be passed on, from 1")
+	case len(r.Constraints) > 0 && r.Mode != access.Delegate:
+		return invalid(InvalidArgs, "constraints are for a right to lend (mode delegate): what is used has exact args")
+	case len(r.Constraints) > 0 && len(r.Args) > 0:
+		return invalid(InvalidArgs, "give args or constraints, not both: an exact argument is a constraint of type exact")
+	default:
+		return checkJSON("args", r.Args)
 	}
-	if !s.maySpeakFor(caller, ask.Subject) {
-		return r, invalid(NotEnforcementPoint, "only a registered enforcement point may ask for another subject, and only for those declared for it")
+}
+
+// check tells a request that may be decided on from one that is never recorded.
+func (s *snapshot) check(caller Caller, r *access.Request) error {
+	switch {
+	case r.Lender != caller.Identity && !s.maySpeakFor(caller, r.Subject):
+		return invalid(NotEnforcementPoint, "only a registered enforcement point may ask for another subject, and only for those declared for it")
+	case r.MaxUses > 0 && s.bundle != nil && !s.bundle.CountsUses(r.Action):
+		return invalid(InvalidArgument, "max_uses: the uses of %s do not pass through Writ, so they cannot be bounded", r.Action)
+	default:
+		return s.checkRequest(r)
 	}
-	if identity, ok := s.index.Identity(ask.Subject); ok {
-		r.Principal = identity.Principal
-	}
-	return r, s.checkRequest(&r)
 }
 
 // decide makes the decision on a request, and the change that records it with all that follows.
@@ -177,7 +200,8 @@ func (c *Control) conclude(v View, s *snapshot, caller Caller, in *access.Input,
 	answer := &Answer{ID: c.newID(), Decided: decided}
 	made := c.draft(s, caller, in, answer)
 	drafts := []event.Draft{{Event: made}}
-	if task := in.Standing.Task; task != nil && task.Status != access.TaskSealed { // nothing comes after a seal
+	// Nothing comes after a seal; and somebody else's task does not grow by what they try.
+	if task := in.Standing.Task; task != nil && task.Status != access.TaskSealed && in.Standing.Lends(in.Request.Lender) {
 		drafts[0].Task = task.ID
 	}
 	switch decided.Outcome {
@@ -241,11 +265,14 @@ func (c *Control) grant(v View, s *snapshot, caller Caller, in *access.Input, an
 	r := &in.Request
 	answer.Grant = &access.Grant{
 		ID: answer.ID, Parent: r.Parent, Task: r.Task, Subject: r.Subject, Action: r.Action, Resource: r.Resource, Args: r.Args,
-		Mode: r.Mode, Depth: len(in.Standing.Chain), MaxUses: limit.MaxUses, Status: access.GrantActive, GrantedAt: in.Now, ExpiresAt: limit.ExpiresAt,
+		Constraints: r.Constraints, Mode: r.Mode, Depth: len(in.Standing.Chain), Deepest: r.Deepest, MaxUses: limit.MaxUses, Status: access.GrantActive, GrantedAt: in.Now, ExpiresAt: limit.ExpiresAt,
 	}
-	credential, err := c.issue(s, caller, answer, r.Subject, r.Action, r.Resource)
-	if err != nil {
-		return nil, err
+	var credential *event.CredentialMade
+	if r.Lender.IsZero() { // who receives a right fetches the credential: it is bound to what they prove
+		var err error
+		if credential, err = c.issue(s, caller, answer, in); err != nil {
+			return nil, err
+		}
 	}
 	made.Grant = &event.GrantMade{
 		Parent: r.Parent, Mode: r.Mode, Depth: answer.Grant.Depth, MaxUses: limit.MaxUses, ExpiresAt: limit.ExpiresAt, Credential: credential,
@@ -279,16 +306,22 @@ func without(all, known []string) []string {
 }
 
 // issue makes the credential of a grant, if its resource has a target to show it to.
-func (c *Control) issue(s *snapshot, caller Caller, answer *Answer, subject, action, resource access.Ref) (*event.CredentialMade, error) {
-	target, _ := s.target(resource)
-	if target == "" || answer.Grant.Mode == access.Delegate {
+func (c *Control) issue(s *snapshot, caller Caller, answer *Answer, in *access.Input) (*event.CredentialMade, error) {
+	g := answer.Grant
+	target, _ := s.target(g.Resource)
+	if target == "" || g.Mode == access.Delegate {
 		return nil, nil
 	}
-	g := answer.Grant
-	token, err := c.issuer.Issue(Credential{
-		Grant: g.ID, Subject: subject, Action: action, Resource: resource, Args: g.Args, Target: target, Task: g.Task,
-		IssuedAt: g.GrantedAt, ExpiresAt: g.ExpiresAt, BoundTo: caller.BoundTo,
-	})
+	made := Credential{
+		Grant: g.ID, Subject: g.Subject, Action: g.Action, Resource: g.Resource, Args: g.Args, Target: target, Task: g.Task,
+		Trace: in.Standing.Task.Trace, Principal: in.Request.Principal, IssuedAt: in.Now, ExpiresAt: g.ExpiresAt, BoundTo: caller.BoundTo,
+	}
+	for i := range in.Standing.Chain {
+		if lender := in.Standing.Chain[i].Subject; lender != g.Subject { // who narrows its own right lends nothing
+			made.Lenders = append(made.Lenders, lender)
+		}
+	}
+	token, err := c.issuer.Issue(made)
 	if err != nil {
 		return nil, fmt.Errorf("%w: make the credential: %w", access.ErrUnavailable, err)
 	}
@@ -449,7 +482,7 @@ func (c *Control) repeat(v View, s *snapshot, caller Caller, key *Idempotency) (
 	if answer.Grant.Live(in.Now) && in.Standing.Dead(in) == "" {
 		former := answer.Grant.ID
 		answer.Grant.ID, answer.Grant.GrantedAt = c.newID(), in.Now
-		credential, err := c.issue(s, caller, answer, answer.Grant.Subject, answer.Grant.Action, answer.Grant.Resource)
+		credential, err := c.issue(s, caller, answer, in)
 		if err != nil {
 			return nil, event.Change{}, err
 		}

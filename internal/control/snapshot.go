@@ -98,13 +98,12 @@ func (s *snapshot) owned(id access.Ref) bool {
 	return id.Type == access.TypeHuman || s.IsActive(identity.Owner)
 }
 
-// holder is where the holder of a grant stands: active only if its owner and the human it runs for are, too.
+// holder is where the holder of a grant stands: active only if its owner is, too.
 func (s *snapshot) holder(id access.Ref) access.Status {
-	identity, ok := s.index.Identity(id)
-	if ok && (!s.owned(id) || !identity.Principal.IsZero() && !s.IsActive(identity.Principal)) {
-		return access.Suspended
+	if status := s.statusOf(id); status != access.Active || s.owned(id) {
+		return status
 	}
-	return s.statusOf(id)
+	return access.Suspended
 }
 
 // apart is the people without those who are in or behind the asking of an enforcement point: whoever passed a request on

@@ -1,7 +1,10 @@
 package control
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"strings"
 	"time"
@@ -19,8 +22,10 @@ const (
 // Opening asks for a task.
 type Opening struct {
 	Type        string
-	Purpose     string // in words: untrusted
-	Reference   string // such as a ticket
+	Purpose     string     // in words: untrusted
+	Reference   string     // such as a ticket
+	Principal   access.Ref // the human it is for, proven by that human's own token; zero: whom the owner says, if anybody
+	Trace       string     // trace-id (W3C Trace Context) that the caller goes by; empty: a new one
 	Duration    access.Seconds
 	Idempotency *Idempotency
 }
@@ -33,11 +38,18 @@ func (o *Opening) check() error {
 		return invalid(InvalidArgument, "the purpose must be UTF-8 text of at most %d bytes", maxPurpose)
 	case len(o.Reference) > maxReference || !utf8.ValidString(o.Reference):
 		return invalid(InvalidArgument, "the reference must be UTF-8 text of at most %d bytes", maxReference)
+	case o.Trace != "" && !isTrace(o.Trace):
+		return invalid(InvalidArgument, "the trace-id must be 32 lower-case hexadecimal digits, not all zero")
 	case o.Duration < 0:
 		return invalid(InvalidArgument, "the duration must not be negative")
 	default:
 		return nil
 	}
+}
+
+// isTrace is the form of a trace-id (W3C Trace Context section 3.2.2.3).
+func isTrace(id string) bool {
+	return len(id) == 32 && strings.Trim(id, "0123456789abcdef") == "" && strings.Trim(id, "0") != ""
 }
 
 // OpenTask opens a task for the caller, if its type lets it and policy decides so.
@@ -75,10 +87,10 @@ func (c *Control) openTask(v View, s *snapshot, caller Caller, opening Opening, 
 		return nil, event.Change{}, invalid(UnknownTaskType, "there is no task type %q in the catalog", opening.Type)
 	}
 	request := access.Request{
-		Subject: caller.Identity, Action: access.Act(access.ActOpenTask), Mode: access.Use, TTL: opening.Duration,
+		Subject: caller.Identity, Principal: opening.Principal, Action: access.Act(access.ActOpenTask), Mode: access.Use, TTL: opening.Duration,
 		Resource: access.Ref{Type: access.TypeTaskType, ID: declared.Name},
 	}
-	if identity, ok := s.index.Identity(caller.Identity); ok {
+	if identity, ok := s.index.Identity(caller.Identity); ok && request.Principal.IsZero() {
 		request.Principal = identity.Principal
 	}
 	if err := s.checkRequest(&request); err != nil {
@@ -113,15 +125,23 @@ func (c *Control) openTask(v View, s *snapshot, caller Caller, opening Opening, 
 		return answer, change, nil
 	}
 	task := newTask(answer, declared, in)
+	task.Trace = cmp.Or(opening.Trace, traceOf(task.ID))
 	answer.Task = task
 	change.Drafts[0].Task = task.ID
 	change.Drafts = append(change.Drafts, event.Draft{
 		Task: task.ID, Values: map[string]json.RawMessage{event.SlotPurpose: purpose},
 		Event: &event.TaskOpened{
-			ID: task.ID, Type: task.Type, Subject: s.pseudo(task.Subject), Decision: answer.ID, ExpiresAt: task.ExpiresAt, Heartbeat: task.Heartbeat,
+			ID: task.ID, Type: task.Type, Subject: s.pseudo(task.Subject), Principal: s.pseudo(task.Principal), Trace: task.Trace,
+			Decision: answer.ID, ExpiresAt: task.ExpiresAt, Heartbeat: task.Heartbeat,
 		},
 	})
 	return answer, change, nil
+}
+
+// traceOf makes the trace-id of a task from its unguessable id (W3C Trace Context section 3.2.2.3: 16 bytes, not all zero).
+func traceOf(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:16])
 }
 
 // newTask is the task that an allowed decision opens; it has the decision's id.
@@ -141,7 +161,7 @@ func newTask(answer *Answer, declared *access.TaskType, in *access.Input) *acces
 		expires = in.Approval.ExpiresAt
 	}
 	return &access.Task{
-		ID: answer.ID, Type: declared.Name, Subject: in.Request.Subject, Status: access.TaskOpen,
+		ID: answer.ID, Type: declared.Name, Subject: in.Request.Subject, Principal: in.Request.Principal, Status: access.TaskOpen,
 		OpenedAt: in.Now, HeartbeatAt: in.Now, ExpiresAt: expires, Heartbeat: declared.Heartbeat,
 	}
 }
@@ -269,11 +289,8 @@ func (c *Control) resume(v View, s *snapshot, caller Caller, id string, approval
 		return nil, event.Change{}, err
 	}
 	request := access.Request{
-		Subject: caller.Identity, Action: access.Act(access.ActOpenTask), Mode: access.Use,
+		Subject: caller.Identity, Principal: task.Principal, Action: access.Act(access.ActOpenTask), Mode: access.Use,
 		Resource: access.Ref{Type: access.TypeTaskType, ID: task.Type},
-	}
-	if identity, ok := s.index.Identity(caller.Identity); ok {
-		request.Principal = identity.Principal
 	}
 	if err := s.checkRequest(&request); err != nil {
 		return nil, event.Change{}, err

@@ -175,6 +175,11 @@ func (tokens) Issue(c control.Credential) (control.Token, error) {
 	return control.Token{Connector: "test", Secret: "secret of " + c.Grant, Fingerprint: "fingerprint of " + c.Grant}, nil
 }
 
+func (tokens) Recognize(token string, _ time.Time) (control.Recognized, bool) {
+	grant, ok := strings.CutPrefix(token, "secret of ")
+	return control.Recognized{Grant: grant}, ok
+}
+
 type ledger struct{ *store.Store }
 
 func (l ledger) Update(ctx context.Context, decide func(control.View) (event.Change, error)) (event.Receipt, error) {

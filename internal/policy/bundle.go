@@ -216,14 +216,23 @@ type CounterWindow struct {
 	Bucket time.Duration // read Buckets+1 of them, the current one last
 }
 
+// CountsUses reports whether every use of the action passes through Writ, so that uses can be bounded.
+func (b *Bundle) CountsUses(action access.Ref) bool {
+	a := b.schema.actions[action]
+	return a != nil && a.counted
+}
+
 // Counters lists what the request adds when it is allowed, ordered by name. It lists nothing for a request that
-// Decide answers with policy_error.
+// Decide answers with policy_error, nor for a right to lend: what is used under it counts by itself.
 func (b *Bundle) Counters(r *access.Request) []Counter {
+	if r.Mode == access.Delegate {
+		return nil
+	}
 	a, err := b.schema.party(r)
 	if err != nil {
 		return nil
 	}
-	args, err := b.schema.args(newReader(), a, r.Args)
+	args, err := b.schema.argsOf(newReader(), a, r)
 	if err != nil {
 		return nil
 	}

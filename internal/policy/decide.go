@@ -60,7 +60,7 @@ func (d *decision) run() (access.Decided, error) {
 	}
 	d.action = action
 	read := newReader()
-	args, err := d.bundle.schema.args(read, action, d.in.Request.Args)
+	args, err := d.bundle.schema.argsOf(read, action, &d.in.Request)
 	if err != nil {
 		return access.Decided{}, err
 	}
@@ -82,7 +82,7 @@ func (d *decision) run() (access.Decided, error) {
 func (d *decision) context(args tree) (types.RecordMap, json.RawMessage, error) {
 	from := inputs{facts: d.facts, action: d.action, request: &d.in.Request, args: args}
 	derived, err := from.derive()
-	if err == nil {
+	if err == nil && d.in.Request.Mode == access.Use {
 		_, err = from.amounts()
 	}
 	if problem := d.facts.problem(); problem != nil {
@@ -121,6 +121,24 @@ func orUnknown(typ string) string {
 		return "entity without a type"
 	}
 	return typ
+}
+
+// argsOf reads the arguments of a request, of those that constraints leave open none: the schema must declare them optional.
+func (s *schema) argsOf(read *reader, a *action, r *access.Request) (tree, error) {
+	if len(r.Constraints) == 0 {
+		return s.args(read, a, r.Args)
+	}
+	fixed, open := r.Constraints.Fixed()
+	declared := a.args()
+	for _, name := range open {
+		if declared == nil || declared.field(name) < 0 {
+			return tree{}, &RequestError{InvalidArgs, fmt.Sprintf("args.%s: %s has no such argument", clip(name), a.ref)}
+		}
+		if f := declared.fields[declared.field(name)]; !f.optional {
+			return tree{}, &RequestError{InvalidArgs, fmt.Sprintf("args.%s is left open: a right to lend it needs a schema that declares %s?: %s", name, name, f.shape)}
+		}
+	}
+	return s.args(read, a, fixed)
 }
 
 // args reads the arguments by the action's schema.

@@ -117,7 +117,7 @@ func FuzzPath(f *testing.F) {
 			return
 		}
 		in := ask(b, "book", `Order::"o-1"`, booking("HAT1", "HAT2", 5))
-		args, err := b.schema.args(newReader(), a, in.Request.Args)
+		args, err := b.schema.argsOf(newReader(), a, &in.Request)
 		if err != nil {
 			t.Fatal(err)
 		}

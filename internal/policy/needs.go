@@ -34,7 +34,7 @@ func (b *Bundle) CheckRequest(r *access.Request) error {
 	if err != nil {
 		return err
 	}
-	_, err = b.schema.args(newReader(), a, r.Args)
+	_, err = b.schema.argsOf(newReader(), a, r)
 	return err
 }
 
@@ -53,7 +53,7 @@ func (b *Bundle) Needs(r *access.Request, have map[access.Ref]*access.Entity) []
 		return nil
 	}
 	read := newReader()
-	args, err := b.schema.args(read, a, r.Args)
+	args, err := b.schema.argsOf(read, a, r)
 	if err != nil {
 		return nil
 	}

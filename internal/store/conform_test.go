@@ -139,8 +139,9 @@ func conformAbsent(t *testing.T, f *fixture) {
 func conformTask(t *testing.T, f *fixture) {
 	f.learn(bot)
 	opened := f.record(f.taskOpened("t1", bot))
+	left := access.Ref{Type: access.TypeHuman, ID: string(f.Pseudonym(alice))} // nobody knows who it was; that there was one is known
 	want := access.Task{
-		ID: "t1", Type: "support", Subject: bot, Status: access.TaskOpen, OpenedAt: opened.Time, HeartbeatAt: opened.Time,
+		ID: "t1", Type: "support", Subject: bot, Principal: left, Trace: "4bf92f3577b34da6a3ce929d0e0e4736", Status: access.TaskOpen, OpenedAt: opened.Time, HeartbeatAt: opened.Time,
 		ExpiresAt: f.now.Add(time.Hour), Heartbeat: 60, Opened: opened.Indexes[0],
 	}
 	same(t, "opened", must[access.Task](t)(f.view().Task("t1")), want)
@@ -227,9 +228,13 @@ func conformGrant(t *testing.T, f *fixture) {
 	decided := must[event.DecisionMade](t)(f.view().DecisionEvent(made.Indexes[0]))
 	same(t, "decision's id", decided.ID, "d1")
 
-	f.record(event.Draft{Task: "t1", Event: &event.ActionReported{Grant: "d1", Uses: 2}}, event.Draft{Task: "t1", Event: &event.ActionReported{Grant: "d1"}})
+	f.record(event.Draft{Task: "t1", Event: &event.GrantUsed{Grant: "d1", Counted: []string{"d1", "d1"}}}, event.Draft{Task: "t1", Event: &event.ActionReported{Grant: "d1"}})
 	want.Uses = 2
 	same(t, "used", must[access.Grant](t)(f.view().Grant("d1")), want)
+
+	f.record(event.Draft{Event: &event.IdentityChanged{Identity: f.Pseudonym(bot), Status: access.Suspended}}, event.Draft{Event: &event.IdentityChanged{Identity: f.Pseudonym(bot), Status: access.Active}})
+	want.Cut = true
+	same(t, "its subject was suspended and is back", must[access.Grant](t)(f.view().Grant("d1")), want)
 
 	f.now = f.now.Add(time.Second)
 	again := f.record(event.Draft{Task: "t1", Event: &event.GrantReissued{ID: "d2", Replaces: "d1"}})

@@ -34,8 +34,8 @@ func (p *projection) project(e event.Event) error {
 		}
 	}
 	switch e := e.(type) {
-	case *event.Installed, *event.ActionReported:
-		return p.actionUses(e)
+	case *event.GrantUsed:
+		return p.used(e)
 	case *event.CatalogChanged:
 		return p.catalogChanged(e)
 	case *event.PolicyActivated:
@@ -52,9 +52,9 @@ func (p *projection) project(e event.Event) error {
 	case *event.ApprovalLapsed:
 		return p.exec(`UPDATE approvals SET status = $1, version = $2 WHERE id = $3`, string(access.ApprovalExpired), p.index, e.Approval)
 	case *event.TaskOpened:
-		return p.exec(`INSERT INTO tasks (id, type, subject, status, reason, opened_at, expires_at, ended_at, heartbeat, opened, version)
-			VALUES ($1, $2, $3, $4, '', $5, $6, 0, $7, $8, $8)`,
-			e.ID, e.Type, string(e.Subject), string(access.TaskOpen), micros(p.at), micros(e.ExpiresAt), int64(e.Heartbeat), p.index)
+		return p.exec(`INSERT INTO tasks (id, type, subject, principal, trace, status, reason, opened_at, expires_at, ended_at, heartbeat, opened, version)
+			VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8, 0, $9, $10, $10)`,
+			e.ID, e.Type, string(e.Subject), string(e.Principal), e.Trace, string(access.TaskOpen), micros(p.at), micros(e.ExpiresAt), int64(e.Heartbeat), p.index)
 	case *event.TaskChanged:
 		return p.taskChanged(e)
 	case *event.TaskSealed:
@@ -68,19 +68,20 @@ func (p *projection) project(e event.Event) error {
 			return p.touchCatalog() // an object of the catalog is unknown from here on
 		}
 		return nil // the values themselves lie outside the projected tables
-	case *event.LogPruned, *event.LogRestored:
-		return nil // they are about the log
+	case *event.Installed, *event.LogPruned, *event.LogRestored, *event.ActionReported, *event.CredentialIssued:
+		return nil // a record, and no state
 	default:
 		return fmt.Errorf("no projection for %T", e)
 	}
 }
 
-func (p *projection) actionUses(e event.Event) error {
-	done, ok := e.(*event.ActionReported)
-	if !ok || done.Uses == 0 {
-		return nil
+func (p *projection) used(e *event.GrantUsed) error {
+	for _, id := range e.Counted {
+		if err := p.exec(`UPDATE grants SET uses = uses + 1, version = $1 WHERE id = $2`, p.index, id); err != nil {
+			return err
+		}
 	}
-	return p.exec(`UPDATE grants SET uses = uses + $1, version = $2 WHERE id = $3`, done.Uses, p.index, done.Grant)
+	return nil
 }
 
 // touchCatalog makes every decision that read the catalog, or who is active, look again.

@@ -233,7 +233,7 @@ func (f *fixture) object(kind string, ref access.Ref, op string) event.Draft {
 
 func (f *fixture) taskOpened(id string, subject access.Ref) event.Draft {
 	return event.Draft{Task: id, Values: values(event.SlotPurpose, `{"words":"help"}`), Event: &event.TaskOpened{
-		ID: id, Type: "support", Subject: f.Pseudonym(subject), ExpiresAt: f.now.Add(time.Hour), Heartbeat: 60,
+		ID: id, Type: "support", Subject: f.Pseudonym(subject), Principal: f.Pseudonym(alice), Trace: "4bf92f3577b34da6a3ce929d0e0e4736", ExpiresAt: f.now.Add(time.Hour), Heartbeat: 60,
 	}}
 }
 
@@ -345,7 +345,8 @@ func (f *fixture) shortHistory() {
 		event.Draft{Event: &event.ApprovalLapsed{Approval: "q3"}},
 		f.decided("d4", "t1", bot, func(d *event.DecisionMade) { d.Consumed = "q1" }),
 		event.Draft{Task: "t1", Event: &event.GrantReissued{ID: "d5", Replaces: "d4"}},
-		event.Draft{Task: "t1", Event: &event.ActionReported{Grant: "d5", Source: event.Observed, Uses: 1}, Values: values(event.SlotDetail, `{}`)},
+		event.Draft{Task: "t1", Event: &event.ActionReported{Grant: "d5", Source: event.Observed}, Values: values(event.SlotDetail, `{}`)},
+		event.Draft{Task: "t1", Event: &event.GrantUsed{Grant: "d5", Counted: []string{"d5"}}},
 		event.Draft{Task: "t1", Event: &event.GrantEnded{ID: "d0", Reason: access.EndRevoked}},
 		event.Draft{Event: &event.ValueErased{Index: f.indexOf("d0"), Slots: []string{event.SlotInput}}},
 		taskChanged("t1", access.TaskPaused, ""), taskChanged("t1", access.TaskEnded, access.EndCompleted),

@@ -209,7 +209,7 @@ func (v *View) fact(name string) (access.Fact, error) {
 	return fact, unavailable(err)
 }
 
-const taskColumns = `tasks.id, tasks.type, tasks.subject, tasks.status, tasks.reason, tasks.opened_at, tasks.expires_at, tasks.ended_at,
+const taskColumns = `tasks.id, tasks.type, tasks.subject, tasks.principal, tasks.trace, tasks.status, tasks.reason, tasks.opened_at, tasks.expires_at, tasks.ended_at,
 	tasks.heartbeat, tasks.opened, tasks.version, COALESCE((SELECT at FROM heartbeats WHERE task = tasks.id), tasks.opened_at),
 	CASE WHEN ` + taskCut + ` THEN 1 ELSE 0 END`
 
@@ -221,8 +221,12 @@ const taskVersion = `SELECT version FROM tasks WHERE id = $1`
 
 func (v *View) scanTask(row func(...any) error) (t access.Task, subject string, version int64, err error) {
 	var opened, expires, ended, heartbeat, beat, cut int64
-	err = row(&t.ID, &t.Type, &subject, (*string)(&t.Status), (*string)(&t.Reason), &opened, &expires, &ended, &heartbeat, &t.Opened, &version, &beat, &cut)
+	var principal string
+	err = row(&t.ID, &t.Type, &subject, &principal, &t.Trace, (*string)(&t.Status), (*string)(&t.Reason), &opened, &expires, &ended, &heartbeat, &t.Opened, &version, &beat, &cut)
 	t.Subject = v.store.names.ref(event.Pseudonym(subject))
+	if t.Principal = v.store.names.ref(event.Pseudonym(principal)); principal != "" && t.Principal.IsZero() {
+		t.Principal = access.Ref{Type: access.TypeHuman, ID: principal} // who left the catalog is not nobody
+	}
 	t.OpenedAt, t.ExpiresAt, t.EndedAt, t.HeartbeatAt = fromMicros(opened), fromMicros(expires), fromMicros(ended), fromMicros(beat)
 	t.Heartbeat, t.Cut = access.Seconds(heartbeat), cut == 1
 	return t, subject, version, err
@@ -317,7 +321,8 @@ func (v *View) tasks(text string, args ...any) ([]access.Task, error) {
 }
 
 const grantColumns = `grants.id, grants.decided, grants.parent, grants.task, grants.mode, grants.depth, grants.status, grants.reason,
-	grants.granted_at, grants.expires_at, grants.ended_at, grants.max_uses, grants.uses, grants.version, disclosures.value`
+	grants.granted_at, grants.expires_at, grants.ended_at, grants.max_uses, grants.uses, grants.version, disclosures.value,
+	CASE WHEN COALESCE((SELECT version FROM identities WHERE identity = grants.subject), 0) > grants.decided THEN 1 ELSE 0 END`
 
 const grantFrom = ` FROM grants LEFT JOIN disclosures ON disclosures.idx = grants.decided AND disclosures.slot = 'input' `
 
@@ -328,18 +333,20 @@ func scanGrant(row func(...any) error) (g access.Grant, number int64, err error)
 	var version int64
 	var granted, expires, ended int64
 	var input []byte
+	var cut int64
 	err = row(&g.ID, &g.Decided, &g.Parent, &g.Task, (*string)(&g.Mode), &g.Depth, (*string)(&g.Status), (*string)(&g.Reason),
-		&granted, &expires, &ended, &g.MaxUses, &g.Uses, &version, &input)
+		&granted, &expires, &ended, &g.MaxUses, &g.Uses, &version, &input, &cut)
 	if err != nil {
 		return g, 0, err
 	}
-	g.GrantedAt, g.ExpiresAt, g.EndedAt = fromMicros(granted), fromMicros(expires), fromMicros(ended)
+	g.GrantedAt, g.ExpiresAt, g.EndedAt, g.Cut = fromMicros(granted), fromMicros(expires), fromMicros(ended), cut == 1
 	if len(input) == 0 {
 		return g, -2 - version, nil // erased: nobody knows any more what it was for, so it matches nothing
 	}
 	var decided struct{ Request access.Request }
 	err = json.Unmarshal(input, &decided)
-	g.Subject, g.Action, g.Resource, g.Args = decided.Request.Subject, decided.Request.Action, decided.Request.Resource, decided.Request.Args
+	r := &decided.Request
+	g.Subject, g.Action, g.Resource, g.Args, g.Constraints, g.Deepest = r.Subject, r.Action, r.Resource, r.Args, r.Constraints, r.Deepest
 	return g, version, err
 }
 

@@ -184,6 +184,8 @@ type TaskOpened struct {
 	ID        string         `json:"id"`
 	Type      string         `json:"type"`
 	Subject   Pseudonym      `json:"subject"`
+	Principal Pseudonym      `json:"principal,omitempty"`
+	Trace     string         `json:"trace"` // trace-id (W3C Trace Context)
 	Decision  string         `json:"decision"`
 	ExpiresAt time.Time      `json:"expires_at"`
 	Heartbeat access.Seconds `json:"heartbeat,omitempty"`
@@ -234,7 +236,22 @@ type ActionReported struct {
 	Source string    `json:"source"` // "observed" by an enforcement point or "reported" by the subject: told apart, for ever
 	By     Pseudonym `json:"by"`
 	Status string    `json:"status"` // "succeeded" or "failed"
-	Uses   int64     `json:"uses,omitempty"`
+}
+
+// GrantUsed records that an enforcement point asked for one use of a grant. It counts at every grant in Counted: the grant itself,
+// and those above it whose uses are bounded (I3). Code says why the use was refused; then it counts nowhere.
+type GrantUsed struct {
+	Grant   string      `json:"grant"`
+	By      Pseudonym   `json:"by"`
+	Counted []string    `json:"counted,omitempty"`
+	Code    access.Code `json:"code,omitempty"`
+}
+
+// CredentialIssued records one more credential of a grant, made for its holder.
+type CredentialIssued struct {
+	Grant      string          `json:"grant"`
+	By         Pseudonym       `json:"by"`
+	Credential *CredentialMade `json:"credential"`
 }
 
 // The sources of ActionReported.
@@ -295,6 +312,8 @@ func (TaskSealed) EventType() string       { return "writ.task.sealed" }
 func (GrantEnded) EventType() string       { return "writ.grant.ended" }
 func (GrantReissued) EventType() string    { return "writ.grant.reissued" }
 func (ActionReported) EventType() string   { return "writ.action.reported" }
+func (GrantUsed) EventType() string        { return "writ.grant.used" }
+func (CredentialIssued) EventType() string { return "writ.credential.issued" }
 func (IdentityChanged) EventType() string  { return "writ.identity.changed" }
 func (ValueErased) EventType() string      { return "writ.value.erased" }
 func (LogPruned) EventType() string        { return "writ.log.pruned" }
@@ -338,6 +357,10 @@ func blank(eventType string) Event {
 		return &GrantReissued{}
 	case ActionReported{}.EventType():
 		return &ActionReported{}
+	case GrantUsed{}.EventType():
+		return &GrantUsed{}
+	case CredentialIssued{}.EventType():
+		return &CredentialIssued{}
 	case IdentityChanged{}.EventType():
 		return &IdentityChanged{}
 	case ValueErased{}.EventType():

@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 const (
@@ -34,12 +36,13 @@ type Config struct {
 
 // Issuer signs tokens. It is immutable and may be used concurrently.
 type Issuer struct {
-	name     string
-	ttl      time.Duration
-	key      Key
-	header   string // of every token, encoded, with its dot
-	jwks     []byte
-	metadata []byte
+	name       string
+	ttl        time.Duration
+	keys       []Key // the first signs
+	algorithms []jose.SignatureAlgorithm
+	header     string // of every token, encoded, with its dot
+	jwks       []byte
+	metadata   []byte
 }
 
 // New checks the configuration; the error joins all its faults.
@@ -69,7 +72,14 @@ func New(cfg Config) (*Issuer, error) {
 		return nil, fmt.Errorf("token issuer: %w", err)
 	}
 	header := fmt.Sprintf(`{"alg":"%s","kid":"%s","typ":"at+jwt"}`, key.alg, key.id)
-	return &Issuer{name: cfg.Issuer, ttl: cfg.DefaultTTL, key: key, header: encode([]byte(header)) + ".", jwks: jwks, metadata: metadata}, nil
+	return &Issuer{name: cfg.Issuer, ttl: cfg.DefaultTTL, keys: cfg.Keys, algorithms: algorithmsOf(cfg.Keys), header: encode([]byte(header)) + ".", jwks: jwks, metadata: metadata}, nil
+}
+
+func algorithmsOf(keys []Key) (list []jose.SignatureAlgorithm) {
+	for _, key := range keys {
+		list = append(list, jose.SignatureAlgorithm(key.alg))
+	}
+	return list
 }
 
 func (c Config) faults() error {
@@ -126,7 +136,7 @@ func (i *Issuer) Issue(t Token) (string, error) {
 	signed := make([]byte, 0, size+1+base64.RawURLEncoding.EncodedLen(2*scalarSize))
 	signed = append(signed, i.header...)
 	signed = base64.RawURLEncoding.AppendEncode(signed, payload)
-	signature, err := i.key.sign(signed)
+	signature, err := i.keys[0].sign(signed)
 	if err != nil {
 		return "", fmt.Errorf("token: signing: %w", err)
 	}

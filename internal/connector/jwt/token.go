@@ -39,6 +39,8 @@ type Token struct {
 	// Actor is optional: who acts for Subject (RFC 8693 section 4.1). It
 	// informs; authority comes from the grant.
 	Actor *Actor
+	// Transaction is optional: the id of what all this is part of (claim txn, RFC 8417 section 2.2).
+	Transaction string
 	// IssuedAt is required. Fractions of a second are cut off of both times,
 	// so the token never outlives the grant.
 	IssuedAt time.Time
@@ -86,17 +88,18 @@ func (d Details) JSON() (json.RawMessage, error) {
 
 // claims is the payload (RFC 9068 section 2.2).
 type claims struct {
-	Issuer    string          `json:"iss"`
-	Subject   string          `json:"sub"`
-	ClientID  string          `json:"client_id"`
-	Audience  any             `json:"aud"`
-	IssuedAt  int64           `json:"iat"`
-	Expiry    int64           `json:"exp"`
-	ID        string          `json:"jti"`
-	Scope     string          `json:"scope,omitempty"`
-	Details   json.RawMessage `json:"authorization_details,omitempty"`
-	Actor     *Actor          `json:"act,omitempty"`
-	Confirmed *confirmation   `json:"cnf,omitempty"`
+	Issuer      string          `json:"iss"`
+	Subject     string          `json:"sub"`
+	ClientID    string          `json:"client_id"`
+	Audience    any             `json:"aud"`
+	IssuedAt    int64           `json:"iat"`
+	Expiry      int64           `json:"exp"`
+	ID          string          `json:"jti"`
+	Scope       string          `json:"scope,omitempty"`
+	Details     json.RawMessage `json:"authorization_details,omitempty"`
+	Actor       *Actor          `json:"act,omitempty"`
+	Transaction string          `json:"txn,omitempty"`
+	Confirmed   *confirmation   `json:"cnf,omitempty"`
 }
 
 type confirmation struct {
@@ -115,7 +118,7 @@ func (i *Issuer) claims(t Token) (claims, error) {
 	out := claims{
 		Issuer: i.name, Subject: t.Subject, ClientID: t.ClientID, Audience: t.Audience,
 		IssuedAt: t.IssuedAt.Unix(), Expiry: t.Expiry.Unix(), ID: t.GrantID,
-		Scope: t.Scope, Details: t.AuthorizationDetails, Actor: t.Actor,
+		Scope: t.Scope, Details: t.AuthorizationDetails, Actor: t.Actor, Transaction: t.Transaction,
 	}
 	if len(t.Audience) == 1 {
 		out.Audience = t.Audience[0] // the form that every verifier reads
@@ -169,6 +172,9 @@ func (t Token) checkOptions() error {
 	}
 	if t.Actor != nil {
 		all = append(all, t.Actor.check())
+	}
+	if t.Transaction != "" {
+		all = append(all, checkText("transaction", t.Transaction))
 	}
 	if t.Confirmation != "" && !isThumbprint(t.Confirmation) {
 		all = append(all, errors.New("confirmation: not the base64url of a SHA-256 thumbprint (RFC 7638)"))

@@ -54,6 +54,8 @@ CREATE TABLE tasks (
     id         TEXT PRIMARY KEY,
     type       TEXT   NOT NULL,
     subject    TEXT   NOT NULL,
+    principal  TEXT   NOT NULL, -- empty: none
+    trace      TEXT   NOT NULL,
     status     TEXT   NOT NULL,
     reason     TEXT   NOT NULL,
     opened_at  BIGINT NOT NULL,
