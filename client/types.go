@@ -231,11 +231,17 @@ type Grant struct {
 	Evidence  *Evidence `json:"evidence,omitempty"`
 }
 
-// Link is one grant above another.
+// Link is one grant above or below another.
 type Link struct {
-	Grant    string   `json:"grant"`
-	Holder   string   `json:"holder"`
-	Evidence Evidence `json:"evidence"` // of its decision
+	Grant       string          `json:"grant"`
+	Holder      string          `json:"holder"`
+	Mode        string          `json:"mode"`
+	Args        json.RawMessage `json:"args,omitempty"`
+	Constraints json.RawMessage `json:"constraints,omitempty"`
+	ExpiresAt   time.Time       `json:"expires_at"`
+	Decision    string          `json:"decision,omitempty"` // in an account of access
+	Account     *Account        `json:"account,omitempty"`  // the same, but not for the subject itself
+	Evidence    Evidence        `json:"evidence"`           // of its decision
 }
 
 // Credential is shown once, and kept nowhere.
@@ -381,6 +387,7 @@ type HeldRight struct {
 	Reference string    `json:"reference,omitempty"`
 	Decision  string    `json:"decision"`
 	Account   *Account  `json:"account,omitempty"` // absent for the subject itself
+	LentTo    []Link    `json:"lent_to,omitempty"` // the grants right below it, of others
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 }
 

@@ -29,24 +29,29 @@ const (
 
 // commands is the command line.
 type commands struct {
-	Server    string           `help:"URL of the server (default ${default})." env:"WRIT_SERVER" default:"http://127.0.0.1:8420" placeholder:"URL"`
-	TokenFile string           `help:"File with your token: of your workload identity, or of your login. It is read anew for every call." env:"WRIT_TOKEN_FILE" type:"path" placeholder:"FILE"`
-	JSON      bool             `help:"Print JSON." name:"json"`
-	Version   kong.VersionFlag `help:"Print the version."`
+	Server     string           `help:"URL of the server (default ${default})." env:"WRIT_SERVER" default:"http://127.0.0.1:8420" placeholder:"URL"`
+	TokenFile  string           `help:"File with your token: of your workload identity, or of your login. It is read anew for every call." env:"WRIT_TOKEN_FILE" type:"path" placeholder:"FILE"`
+	ClientCert string           `help:"File with your certificate, such as an X.509-SVID, instead of a token or beside it. It is read anew for every connection." env:"WRIT_CLIENT_CERT" type:"path" placeholder:"FILE"`
+	ClientKey  string           `help:"File with the certificate's key." env:"WRIT_CLIENT_KEY" type:"path" placeholder:"FILE"`
+	CA         string           `help:"File with the certificates that the server's is checked by, if it is not of a public authority: the bundle of its trust domain." name:"ca" env:"WRIT_CA" type:"path" placeholder:"FILE"`
+	JSON       bool             `help:"Print JSON." name:"json"`
+	Version    kong.VersionFlag `help:"Print the version."`
 
 	Demo  demoCommand  `cmd:"" help:"See everything work in two minutes: a server, agents, an approval, verification."`
 	Init  initCommand  `cmd:"" help:"Make a starter folder: configuration, catalog, policy, keys."`
 	Serve serveCommand `cmd:"" help:"Run the server."`
 	Apply applyCommand `cmd:"" help:"Make a folder's catalog and policy the declared state; show what changes."`
 
-	Task      taskCommand      `cmd:"" help:"Open and end tasks."`
-	Request   requestCommand   `cmd:"" help:"Ask for one action on one resource."`
-	Approvals approvalsCommand `cmd:"" help:"List the questions that wait for you."`
-	Approve   approveCommand   `cmd:"" help:"Say yes to a question."`
-	Deny      denyCommand      `cmd:"" help:"Say no to a question."`
-	Revoke    revokeCommand    `cmd:"" help:"End a grant, a task, or everything an identity has."`
-	Identity  identityCommand  `cmd:"" help:"Bring a suspended identity back."`
-	Why       whyCommand       `cmd:"" help:"Show every access that a subject has, and the decision behind it."`
+	Task       taskCommand       `cmd:"" help:"Open and end tasks."`
+	Request    requestCommand    `cmd:"" help:"Ask for one action on one resource."`
+	Delegate   delegateCommand   `cmd:"" help:"Pass part of a right to lend on to another identity."`
+	Credential credentialCommand `cmd:"" help:"Get the credential of a right that was lent to you."`
+	Approvals  approvalsCommand  `cmd:"" help:"List the questions that wait for you."`
+	Approve    approveCommand    `cmd:"" help:"Say yes to a question."`
+	Deny       denyCommand       `cmd:"" help:"Say no to a question."`
+	Revoke     revokeCommand     `cmd:"" help:"End a grant, a task, or everything an identity has."`
+	Identity   identityCommand   `cmd:"" help:"Bring a suspended identity back."`
+	Why        whyCommand        `cmd:"" help:"Show every access that a subject has, and the decision behind it."`
 
 	Policy   policyCommand   `cmd:"" help:"Check and test a policy bundle."`
 	Evidence evidenceCommand `cmd:"" help:"Verify, show, prove, export, prune and replay the evidence log."`

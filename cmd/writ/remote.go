@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -11,12 +15,54 @@ import (
 	"github.com/writ-project/writ/client"
 )
 
-// client calls the server as whoever the token file says.
+// client calls the server as whoever the token file or the certificate says.
 func (e *environment) client() (*client.Client, error) {
-	if e.global.TokenFile == "" {
-		return nil, &exitError{exitUsage, errors.New("who are you? Name the file with your token: --token-file or WRIT_TOKEN_FILE")}
+	g := e.global
+	switch {
+	case g.TokenFile == "" && g.ClientCert == "":
+		return nil, &exitError{exitUsage, errors.New("who are you? Name the file with your token (--token-file or WRIT_TOKEN_FILE), or your certificate and its key (--client-cert, --client-key)")}
+	case (g.ClientCert == "") != (g.ClientKey == ""):
+		return nil, &exitError{exitUsage, errors.New("a certificate needs its key: give both --client-cert and --client-key")}
 	}
-	return client.New(e.global.Server, client.Options{TokenFile: e.global.TokenFile})
+	options := client.Options{TokenFile: g.TokenFile}
+	if g.ClientCert != "" || g.CA != "" {
+		config, err := g.tls()
+		if err != nil {
+			return nil, err
+		}
+		options.HTTPClient = &http.Client{Timeout: callTimeout, Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}}
+	}
+	return client.New(g.Server, options)
+}
+
+const callTimeout = 90 * time.Second // longer than the longest poll
+
+func (g *commands) tls() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if g.CA != "" {
+		text, err := os.ReadFile(g.CA)
+		if err != nil {
+			return nil, err
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("%s holds no certificate in PEM", g.CA)
+		}
+	}
+	if g.ClientCert != "" {
+		load := func() (*tls.Certificate, error) {
+			own, err := tls.LoadX509KeyPair(g.ClientCert, g.ClientKey)
+			if err != nil {
+				return nil, fmt.Errorf("your certificate: %w", err)
+			}
+			return &own, nil
+		}
+		if _, err := load(); err != nil { // said better now than in a handshake
+			return nil, err
+		}
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
+	}
+	return config, nil
 }
 
 // refusal gives a no of the server the exit code that scripts tell it by, and says the next step.

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/writ-project/writ/client"
@@ -22,11 +24,21 @@ type taskOpenCommand struct {
 	Purpose   string        `arg:"" help:"What for, in words."`
 	Reference string        `help:"Such as a ticket."`
 	For       time.Duration `help:"How long at most." placeholder:"30m"`
+	Principal string        `help:"File with a token of the human for whom this is, which they gave you for it." name:"principal-token-file" type:"existingfile" placeholder:"FILE"`
+	Trace     string        `help:"W3C trace-id that this belongs to (default: a new one)." placeholder:"HEX"`
 }
 
 func (c *taskOpenCommand) Run(e *environment) error {
 	return e.call(func(ctx context.Context, w *client.Client) error {
-		outcome, err := w.OpenTask(ctx, client.OpenTask{Type: c.Type, Purpose: c.Purpose, Reference: c.Reference, TTL: int64(c.For / time.Second)})
+		open := client.OpenTask{Type: c.Type, Purpose: c.Purpose, Reference: c.Reference, TTL: int64(c.For / time.Second), Trace: c.Trace}
+		if c.Principal != "" {
+			token, err := os.ReadFile(c.Principal)
+			if err != nil {
+				return err
+			}
+			open.PrincipalToken = strings.TrimSpace(string(token))
+		}
+		outcome, err := w.OpenTask(ctx, open)
 		if err != nil {
 			return err
 		}
@@ -69,6 +81,12 @@ func showTask(e *environment, task *client.Task) error {
 	rows := [][]string{
 		{"task", task.ID}, {"type", task.Type}, {"of", task.Subject}, {"status", status},
 		{"opened", clock(task.OpenedAt)}, {"until", clock(task.ExpiresAt)},
+	}
+	if task.Principal != "" {
+		rows = append(rows, []string{"for", task.Principal})
+	}
+	if task.Trace != "" {
+		rows = append(rows, []string{"trace", task.Trace})
 	}
 	if task.Purpose != "" {
 		rows = append(rows, []string{"purpose", task.Purpose})

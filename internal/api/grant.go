@@ -268,10 +268,19 @@ func (s *server) why(c *call) (*reply, error) {
 		h := &held[i]
 		right := client.HeldRight{
 			Grant: grantViewOf(&h.Grant), TaskType: h.Task.Type, Purpose: h.Purpose.Words, Reference: h.Purpose.Reference,
-			Decision: h.DecideID, EndedAt: h.EndedAt,
+			Decision: h.By.ID, EndedAt: h.EndedAt,
+		}
+		for i := range right.Grant.Chain {
+			right.Grant.Chain[i].Decision = h.Above[i].ID
+		}
+		for i := range h.LentTo {
+			right.LentTo = append(right.LentTo, linkOf(&h.LentTo[i]))
 		}
 		if subject != c.caller.Identity { // the account names policies and risk factors: not for the subject itself
-			right.Account = accountOf(&h.Decision)
+			right.Account = accountOf(&h.By.Full)
+			for i := range right.Grant.Chain {
+				right.Grant.Chain[i].Account = accountOf(&h.Above[i].Full)
+			}
 		}
 		out.Access = append(out.Access, right)
 	}

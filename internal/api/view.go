@@ -84,10 +84,17 @@ func grantViewOf(view *control.GrantView) client.Grant {
 	out.Live, out.NotLive = &view.Live, string(view.Why)
 	out.Principal, out.Trace = nameOf(view.Principal), view.Trace
 	for i := range view.Chain {
-		out.Chain = append(out.Chain, client.Link{Grant: view.Chain[i].ID, Holder: view.Chain[i].Subject.String(), Evidence: client.Evidence{Index: view.Chain[i].Decided}})
+		out.Chain = append(out.Chain, linkOf(&view.Chain[i]))
 	}
 	out.Evidence = &client.Evidence{Index: view.Evidence}
 	return out
+}
+
+func linkOf(g *access.Grant) client.Link {
+	return client.Link{
+		Grant: g.ID, Holder: nameOf(g.Subject), Mode: string(g.Mode), Args: g.Args, Constraints: constraintsOf(g.Constraints), ExpiresAt: g.ExpiresAt,
+		Evidence: client.Evidence{Index: g.Decided},
+	}
 }
 
 // approvalOf is a question as whoever asked sees it.

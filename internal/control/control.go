@@ -46,6 +46,7 @@ type View interface {
 	Grant(id string) (access.Grant, error)
 	ActiveGrants(task string, now time.Time) ([]access.Grant, error)
 	GrantsOfTask(task string) ([]access.Grant, error)
+	LentGrants(subject access.Ref, limit int) ([]access.Grant, error)
 
 	Approval(id string) (access.Approval, error)
 	OpenQuestions(subject access.Ref) (int64, error)

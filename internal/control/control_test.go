@@ -210,7 +210,7 @@ func TestWhyShowsTheDecisionBehindEachAccess(t *testing.T) {
 	granted := w.now
 	now, err := w.Why(t.Context(), dana, support.Identity, time.Time{})
 	check(t, err)
-	if len(now) != 1 || now[0].Grant.Grant.ID != answer.Grant.ID || now[0].Decision.Policies[0].ID != "support-refunds" {
+	if len(now) != 1 || now[0].Grant.Grant.ID != answer.Grant.ID || now[0].By.Full.Policies[0].ID != "support-refunds" {
 		t.Fatalf("now: %+v", now)
 	}
 	w.now = w.now.Add(time.Minute)

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -122,17 +123,27 @@ func (d *DecisionView) conceal() {
 
 // Access is one right that a subject has or had, and the decision behind it.
 type Access struct {
-	Grant    GrantView
-	Task     access.Task
-	Purpose  event.Purpose
-	Decision access.Decided
-	DecideID string
-	EndedAt  time.Time // zero while it has not ended
+	Grant   GrantView
+	Task    access.Task
+	Purpose event.Purpose
+	By      Account
+	Above   []Account      // of the grants above it, in the order of Grant.Chain: who lent it, by which decisions
+	LentTo  []access.Grant // the grants right below it, of others
+	EndedAt time.Time      // zero while it has not ended
 }
 
-const mostTasks = 1000 // of one identity, the newest, that are looked at
+// Account is a decision by its id, and in full as far as it has not been erased or pruned.
+type Account struct {
+	ID   string
+	Full access.Decided
+}
 
-// Why lists every access that a subject has, or had at a time: what, for which task, by which decision.
+const (
+	mostTasks = 1000 // of one identity, the newest, that are looked at
+	mostLent  = 1000 // grants lent to one identity, the newest, that are looked at
+)
+
+// Why lists every access that a subject has, or had at a time: what, for which task, by which decision, lent by whom.
 func (c *Control) Why(ctx context.Context, caller Caller, subject access.Ref, at time.Time) ([]Access, error) {
 	if err := c.mayRead(ctx, caller, subject); err != nil {
 		return nil, err
@@ -149,50 +160,88 @@ func (c *Control) Why(ctx context.Context, caller Caller, subject access.Ref, at
 			return err
 		}
 		for i := range tasks {
-			found, err := c.accessOf(v, s, &tasks[i], at)
+			grants, err := v.GrantsOfTask(tasks[i].ID)
 			if err != nil {
 				return err
 			}
-			out = append(out, found...)
+			own := slices.DeleteFunc(slices.Clone(grants), func(g access.Grant) bool { return g.Subject != subject })
+			if out, err = c.explainAll(v, s, out, own, grants, at); err != nil {
+				return err
+			}
+		}
+		lent, err := v.LentGrants(subject, mostLent)
+		if err != nil {
+			return err
+		}
+		for i := range lent {
+			if slices.ContainsFunc(tasks, func(t access.Task) bool { return t.ID == lent[i].Task }) {
+				continue // it was among those of its own tasks
+			}
+			var below []access.Grant
+			if lent[i].Mode == access.Delegate {
+				if below, err = v.GrantsOfTask(lent[i].Task); err != nil {
+					return err
+				}
+			}
+			if out, err = c.explainAll(v, s, out, lent[i:i+1], below, at); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
 	return out, err
 }
 
-func (c *Control) accessOf(v View, s *snapshot, task *access.Task, at time.Time) ([]Access, error) {
-	grants, err := v.GrantsOfTask(task.ID)
-	if err != nil {
-		return nil, err
-	}
-	var out []Access
+// explainAll adds an account of each grant that is held at the given time; all are those of its task.
+func (c *Control) explainAll(v View, s *snapshot, out []Access, grants, all []access.Grant, at time.Time) ([]Access, error) {
 	for i := range grants {
 		view, err := c.viewGrant(v, s, grants[i])
 		if err != nil {
 			return nil, err
 		}
-		found := Access{Grant: *view, Task: *task, EndedAt: endOf(&grants[i], task)}
+		task, err := v.Task(grants[i].Task)
+		if err != nil {
+			return nil, err
+		}
+		found := Access{Grant: *view, Task: task, EndedAt: endOf(&grants[i], &task)}
 		if at.IsZero() && !view.Live || !at.IsZero() && !found.heldAt(at) {
 			continue
 		}
-		if found.Purpose, err = purposeOf(v, task); err != nil {
+		if found.Purpose, err = purposeOf(v, &task); err != nil {
 			return nil, err
 		}
-		made, err := v.DecisionEvent(grants[i].Decided)
-		if err := ignoreNotFound(err); err != nil { // pruned: what the rows say is left
+		if found.By, err = c.accountOf(v, grants[i].Decided); err != nil {
 			return nil, err
 		}
-		found.DecideID = made.ID
-		in, err := v.Input(grants[i].Decided)
-		if err == nil {
-			found.Decision, err = c.explain(v, in)
+		for k := range view.Chain {
+			above, err := c.accountOf(v, view.Chain[k].Decided)
+			if err != nil {
+				return nil, err
+			}
+			found.Above = append(found.Above, above)
 		}
-		if err := ignoreNotFound(err); err != nil { // erased
-			return nil, err
+		for k := range all {
+			if all[k].Parent == grants[i].ID && all[k].Subject != grants[i].Subject {
+				found.LentTo = append(found.LentTo, all[k])
+			}
 		}
 		out = append(out, found)
 	}
 	return out, nil
+}
+
+// accountOf computes the decision at an index again.
+func (c *Control) accountOf(v View, index int64) (out Account, err error) {
+	made, err := v.DecisionEvent(index)
+	if err := ignoreNotFound(err); err != nil { // pruned: what the rows say is left
+		return out, err
+	}
+	out.ID = made.ID
+	in, err := v.Input(index)
+	if err == nil {
+		out.Full, err = c.explain(v, in)
+	}
+	return out, ignoreNotFound(err) // erased
 }
 
 func (a *Access) heldAt(at time.Time) bool {

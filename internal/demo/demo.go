@@ -85,12 +85,14 @@ type play struct {
 
 	tokens                                         map[string]string // files, by name
 	support, report, orders, bob, alice, dana, sam *client.Client
+	triage, lookup                                 *client.Client
 }
 
 // cast gives everybody a token of the sandbox's identity provider, in a file that commands can use too.
 func (p *play) cast() error {
 	for id, to := range map[string]**client.Client{
 		`Agent::"support-bot"`: &p.support, `Agent::"report-bot"`: &p.report, `Workload::"order-system"`: &p.orders,
+		`Agent::"triage-bot"`: &p.triage, `Agent::"lookup-bot"`: &p.lookup,
 		`Human::"bob"`: &p.bob, `Human::"alice"`: &p.alice, `Human::"dana"`: &p.dana, `Human::"sam"`: &p.sam,
 	} {
 		identity := access.MustRef(id)

@@ -15,7 +15,7 @@ func TestTheDemoTellsTheTruth(t *testing.T) {
 	}
 	for _, want := range []string{
 		"allowed by policy support-refunds", "approved by bob", "denied: Customer data is not for reports",
-		"every grant below is dead, all 2", "hash to the signed head", "every one the same",
+		"parent_revoked", "everything below the middle is dead", "every grant below is dead, all 3", "hash to the signed head", "every one the same",
 	} {
 		if !bytes.Contains(out.Bytes(), []byte(want)) {
 			t.Errorf("the demo does not show %q:\n%s", want, out.String())

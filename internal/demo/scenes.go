@@ -17,11 +17,11 @@ import (
 
 // scenes are what the newcomer sees. Each fails if what it tells is not so.
 func (p *play) scenes() error {
-	p.title("Writ: a server, two agents, four people, on this machine only")
+	p.title("Writ: a server, four agents, four people, on this machine only")
 	p.say("   server       %s", p.server.URL)
 	p.say("   people       dana owns the agents; alice and bob are payments; sam is security")
 	p.say("   policy       examples/starter/policy, plain Cedar")
-	for _, scene := range []func() error{p.opening, p.routine, p.person, p.never, p.sequence, p.ending, p.proof} {
+	for _, scene := range []func() error{p.opening, p.routine, p.person, p.never, p.sequence, p.chain, p.ending, p.proof} {
 		if err := scene(); err != nil {
 			return err
 		}
@@ -228,6 +228,76 @@ func (p *play) sequence() error {
 	}
 	p.asks("now it waits for security: customer data, then the outside")
 	p.note("one forbid with @approval in examples/starter/policy/access/support.cedar; nobody answers, so nothing is sent")
+	return nil
+}
+
+// chain has a right go through three agents, and ends it in the middle.
+func (p *play) chain() error {
+	p.next("A right goes through three agents, and only shrinks")
+	p.does("support-bot", `asks: the right to lend read_order on Order::"o-2", and not to use it`)
+	root, err := p.support.Request(p.ctx, client.AccessRequest{Task: p.task, Mode: "delegate", Action: "read_order", Resource: `Order::"o-2"`})
+	if err != nil {
+		return err
+	}
+	p.grants = append(p.grants, root.Grant.ID)
+	p.does("support-bot", "lends it to triage-bot, to pass on once more, for two minutes")
+	middle, err := p.support.Delegate(p.ctx, root.Grant.ID, client.Delegation{To: `Agent::"triage-bot"`, Mode: "delegate", Hops: 1, TTL: 120})
+	if err != nil {
+		return err
+	}
+	p.does("triage-bot", "lends it to lookup-bot, to use; lookup-bot has no such right of its own")
+	leaf, err := p.triage.Delegate(p.ctx, middle.Grant.ID, client.Delegation{To: `Agent::"lookup-bot"`})
+	if err != nil {
+		return err
+	}
+	var problem *client.Problem
+	if _, err := p.triage.Delegate(p.ctx, middle.Grant.ID, client.Delegation{To: `Agent::"lookup-bot"`, TTL: 600}); !errors.As(err, &problem) {
+		return notSo("a right was lent for longer than it was had")
+	}
+	p.bad("for ten minutes: %s", problem.Code)
+	if _, err := p.lookup.IssueCredential(p.ctx, leaf.Grant.ID); err != nil {
+		return err
+	}
+	used, err := p.orders.UseGrant(p.ctx, leaf.Grant.ID)
+	if err != nil {
+		return err
+	}
+	p.good("lookup-bot reads; the order system asked Writ before it answered (entry %d)", used.Evidence.Index)
+	held, err := p.dana.Access(p.ctx, `Agent::"lookup-bot"`, time.Time{})
+	if err != nil {
+		return err
+	}
+	if len(held.Access) != 1 || len(held.Access[0].Grant.Chain) != 2 {
+		return notSo("the chain of lookup-bot is another one")
+	}
+	by := held.Access[0].Grant.Chain
+	p.note("`writ why` draws it: lookup-bot ◀─ triage-bot (entry %d) ◀─ support-bot (entry %d), one trace %s…",
+		by[0].Evidence.Index, by[1].Evidence.Index, held.Access[0].Grant.Trace[:8])
+	return p.cut(root.Grant.ID, middle.Grant.ID, leaf.Grant.ID)
+}
+
+// cut ends the right in the middle of the chain.
+func (p *play) cut(root, middle, leaf string) error {
+	p.does("dana", "owns the three, and takes back what triage-bot has")
+	started := time.Now()
+	done, err := p.dana.RevokeGrant(p.ctx, middle, client.Revocation{Reason: "triage-bot behaves oddly"})
+	if err != nil {
+		return err
+	}
+	took := time.Since(started)
+	var problem *client.Problem
+	if _, err := p.orders.UseGrant(p.ctx, leaf); !errors.As(err, &problem) {
+		return notSo("a right outlived the one that it was lent from")
+	}
+	p.bad("lookup-bot's next use: %s", problem.Code)
+	above, err := p.support.Grant(p.ctx, root)
+	if err != nil {
+		return err
+	}
+	if above.Live == nil || !*above.Live {
+		return notSo("a right ended with what was lent from it")
+	}
+	p.good("one entry (%d), %s: everything below the middle is dead, and support-bot's right above it is not", done.Evidence.Index, took.Round(time.Millisecond/10))
 	return nil
 }
 

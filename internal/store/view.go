@@ -379,6 +379,15 @@ func (v *View) GrantsOfTask(task string) ([]access.Grant, error) {
 	return v.grants(`WHERE grants.task = $1 ORDER BY grants.id`, task)
 }
 
+// LentGrants lists the grants below others that a subject ever held, newest first, at most limit.
+func (v *View) LentGrants(subject access.Ref, limit int) ([]access.Grant, error) {
+	name := string(v.store.names.of(subject))
+	if _, err := v.number(`SELECT MAX(version) FROM grants WHERE subject = $1 AND parent <> ''`, name); err != nil {
+		return nil, err
+	}
+	return v.grants(`WHERE grants.subject = $1 AND grants.parent <> '' ORDER BY grants.id DESC LIMIT $2`, name, limit)
+}
+
 // dependOnGrants makes a list of a task's grants stale when one is added, too.
 func (v *View) dependOnGrants(task string) error {
 	_, err := v.number(`SELECT MAX(version) FROM grants WHERE task = $1`, task)

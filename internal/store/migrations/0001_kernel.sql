@@ -100,6 +100,7 @@ CREATE TABLE grants (
     version    BIGINT NOT NULL
 ){{clustered}};
 CREATE INDEX grants_by_task ON grants (task, version);
+CREATE INDEX grants_lent ON grants (subject) WHERE parent <> '';
 CREATE TABLE approvals (
     id             TEXT PRIMARY KEY,
     decided        BIGINT NOT NULL,
