@@ -352,6 +352,10 @@ func scanGrant(row func(...any) error) (g access.Grant, number int64, err error)
 
 // Grant reads a grant; access.ErrNotFound if there is none.
 func (v *View) Grant(id string) (access.Grant, error) {
+	return memo(v, "Grant", id, func() (access.Grant, error) { return v.grant(id) })
+}
+
+func (v *View) grant(id string) (access.Grant, error) {
 	grants, err := v.grants(`WHERE grants.id = $1`, id)
 	if err != nil {
 		return access.Grant{}, err
@@ -360,6 +364,8 @@ func (v *View) Grant(id string) (access.Grant, error) {
 		v.depend(absent, grantNumber, id)
 		return access.Grant{}, access.ErrNotFound
 	}
+	// No decision depends on the subject's status by itself: it depends on the catalog's version.
+	v.also = append(v.also, read{text: `SELECT version FROM identities WHERE identity = $1`, args: []any{string(v.store.names.of(grants[0].Subject))}})
 	return grants[0], nil
 }
 
