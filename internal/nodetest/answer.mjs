@@ -1,6 +1,8 @@
 // Answers the questions of a test: one JSON object a line on standard input, one a line on standard output.
 import { createInterface } from 'node:readline'
 
+globalThis.console = new console.Console(process.stderr) // standard output is for answers alone
+
 // answer gives each handler its question's arguments. What a handler throws is a refusal with the code of the error.
 export async function answer(handlers) {
   for await (const line of createInterface({ input: process.stdin })) {

@@ -16,7 +16,7 @@ func TestAScriptAnswers(t *testing.T) {
 	if err := s.Ask("echo", map[string]any{"n": 1, "s": "a\nb\u2028"}, &said); err != nil || said["n"] != 1.0 || said["s"] != "a\nb\u2028" {
 		t.Errorf("%v, %v", said, err)
 	}
-	for ask, want := range map[string]string{"import": "function", "version": "v26.10.0", "environment": "there"} {
+	for ask, want := range map[string]string{"import": "function", "version": "v24.21.0", "environment": "there"} {
 		var got string
 		if err := s.Ask(ask, map[string]any{"name": "WRIT_NODETEST"}, &got); err != nil || got != want {
 			t.Errorf("%s: %q, %v", ask, got, err)

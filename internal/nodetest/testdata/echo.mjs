@@ -2,7 +2,7 @@ import { answer } from './answer.mjs'
 import { generalDecrypt } from 'jose'
 
 await answer({
-  echo: (args) => args,
+  echo: (args) => { console.log('aside'); return args },
   import: () => typeof generalDecrypt,
   version: () => process.version,
   environment: ({ name }) => process.env[name],
