@@ -237,7 +237,7 @@ func tellOrder(t *testing.T, p *provider, server string) {
 	t.Helper()
 	c, err := client.New(server, client.Options{Token: func(ctx context.Context) (string, error) { return p.token(ctx, "order-system") }})
 	check(t, err)
-	_, err = c.PushFacts(t.Context(), client.Facts{Facts: []client.Fact{{ID: `Order::"o-1"`, Attributes: []byte(`{"status":"delivered","total":120}`)}}})
+	_, err = c.PushFacts(t.Context(), deliveredOrder())
 	check(t, err)
 }
 
@@ -268,9 +268,9 @@ func TestAgentsCallOnWhileAProviderRotatesItsKeys(t *testing.T) {
 	}
 	a.while(t, "the old key is dropped", func() error { return p.publish("new") })
 	wantReason(t, "dropped, and nothing was fetched since", server, kept, "")
-	a.while(t, "almost a refresh later", func() error { return p.advance(refreshInterval*4/5-1) })
+	a.while(t, "almost a refresh later", func() error { return p.advance(refreshInterval*4/5 - 1) })
 	wantReason(t, "just before the refresh", server, kept, "")
-	a.while(t, "the refresh", func() error { return p.advance(refreshInterval/5+1) })
+	a.while(t, "the refresh", func() error { return p.advance(refreshInterval/5 + 1) })
 	wantReason(t, "after the refresh", server, kept, "token_unknown_key")
 	wantReason(t, "the new key after it", server, fresh, "")
 	a.while(t, "later", func() error { return nil })
