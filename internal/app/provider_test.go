@@ -322,4 +322,9 @@ func TestAKeyThatNobodyAnnounced(t *testing.T) {
 		t.Errorf("%d fetches of keys, want 1", n)
 	}
 	wantReason(t, "of the second key", server, second, "token_unknown_key")
+
+	check(t, p.publish("fourth"))
+	wantReason(t, "of the third key, before anybody has seen that it is gone", server, third, "")
+	check(t, p.advance(refreshInterval))
+	wantReason(t, "of the third key, which nothing else makes Writ look for", server, third, "token_unknown_key")
 }
