@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -109,11 +110,12 @@ func (s *spire) daemon(t *testing.T, name string, command ...string) {
 	shell := exec.CommandContext(context.WithoutCancel(t.Context()), "sh", append([]string{"-c", `"$@" & read -r _; kill "$!"; wait "$!"`, name}, command...)...)
 	var log bytes.Buffer
 	shell.Dir, shell.Stdout, shell.Stderr = s.folder, &log, &log
+	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	pipe, err := shell.StdinPipe()
 	check(t, err)
 	check(t, shell.Start())
 	t.Cleanup(func() {
-		force := time.AfterFunc(spireLimit, func() { _ = shell.Process.Kill() })
+		force := time.AfterFunc(spireLimit, func() { _ = syscall.Kill(-shell.Process.Pid, syscall.SIGKILL) })
 		defer force.Stop()
 		_ = pipe.Close()
 		_ = shell.Wait()
@@ -195,9 +197,10 @@ type called struct {
 
 // workload is the program of testdata/workload, running.
 type workload struct {
-	stdin  io.Writer
-	stdout *bufio.Scanner
-	calls  int
+	process *exec.Cmd
+	stdin   io.Writer
+	stdout  *bufio.Scanner
+	calls   int
 }
 
 func buildWorkload(t *testing.T) string {
@@ -223,11 +226,13 @@ func startWorkload(t *testing.T, path, socket, url string) *workload {
 	t.Cleanup(func() { _ = stdin.Close(); _ = process.Wait() })
 	lines := bufio.NewScanner(stdout)
 	lines.Buffer(nil, 1<<20)
-	return &workload{stdin: stdin, stdout: lines}
+	return &workload{process: process, stdin: stdin, stdout: lines}
 }
 
 func (w *workload) call(t *testing.T, kind string) (c called) {
 	t.Helper()
+	limit := time.AfterFunc(spireLimit, func() { _ = w.process.Process.Kill() })
+	defer limit.Stop()
 	_, err := io.WriteString(w.stdin, kind+"\n")
 	check(t, err)
 	if !w.stdout.Scan() {
