@@ -14,6 +14,7 @@ const server = createServer((request, response) => {
   served[request.url] = (served[request.url] ?? 0) + 1
   current(request, response)
 })
+server.keepAliveTimeout = 0 // none: a connection that is closed as it is used again would be a failure of the test
 const issuer = () => `http://127.0.0.1:${server.address().port}`
 
 async function keyOf(kid) {
