@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -280,12 +281,14 @@ func TestWorkloadsOfARealSPIRE(t *testing.T) {
 	}
 	s := startSPIRE(t, server, agent, program)
 	w := startWorkload(t, program, s.agentSocket(), serveWithSVID(t, s))
-	s.await(t, "the first call", func() error {
-		if c := w.call(t, "x509"); c.Error != "" {
-			return fmt.Errorf("%+v", c)
-		}
-		return nil
-	})
+	for _, kind := range []string{"x509", "jwt"} { // Writ's two streams open each in its own time
+		s.await(t, "the first call with "+kind, func() error {
+			if c := w.call(t, kind); c.Error != "" {
+				return fmt.Errorf("%+v", c)
+			}
+			return nil
+		})
+	}
 	x509, jwt := w.works(t, "before")
 	sum := sha256.Sum256(x509.Certificate)
 	hash := base64.RawURLEncoding.EncodeToString(sum[:])
@@ -345,7 +348,7 @@ func serveWithSVID(t *testing.T, s *spire) (url string) {
 	check(t, err)
 	config.URL = "https://" + listener.Addr().String()
 	check(t, config.Check())
-	a, err := New(t.Context(), config, Options{})
+	a, err := New(t.Context(), config, Options{Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	check(t, err)
 	_, err = a.Control.PushFacts(t.Context(), control.Caller{Identity: access.MustRef(`Workload::"order-system"`)}, time.Time{}, []control.Told{
 		{Entity: access.Entity{ID: access.MustRef(`Order::"o-1"`), Attributes: []byte(`{"status":"delivered","total":120}`)}},
