@@ -76,10 +76,11 @@ func writePEM(t *testing.T, path, kind string, der []byte) string {
 
 // secured is a server that speaks TLS and accepts SVIDs of one trust domain beside tokens.
 type secured struct {
-	url   string
-	idp   *devidp.Server
-	roots *x509.CertPool
-	ca    tls.Certificate
+	url         string
+	idp         *devidp.Server
+	roots       *x509.CertPool
+	certificate string // file of the server's
+	ca          tls.Certificate
 }
 
 func serveSVIDs(t *testing.T) secured {
@@ -108,6 +109,7 @@ func serveSVIDs(t *testing.T) secured {
 		Certificate: writePEM(t, filepath.Join(folder, "tls.crt"), "CERTIFICATE", server.Certificate[0]),
 		Key:         writePEM(t, filepath.Join(folder, "tls.key"), "PRIVATE KEY", key),
 	}
+	s.certificate = config.TLS.Certificate
 	config.SPIFFE = SPIFFE{Audience: "writ", TrustDomains: []TrustDomain{
 		{Name: "shop.example", File: writePEM(t, filepath.Join(folder, "shop.pem"), "CERTIFICATE", s.ca.Certificate[0])},
 	}}
