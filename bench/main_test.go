@@ -145,8 +145,8 @@ func TestAWrongAnswerEndsAPass(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := answering(t, c.answer)
-			raw, _ := request(address, "token", []byte(`{}`), false)
-			got, err := drive(t.Context(), address, []prepared{{raw: raw, status: 200, must: []byte(`"outcome":"allow"`), outcome: "allow"}}, pass{connections: 2})
+			raw, _ := request(address, "", []byte(`{}`), false)
+			got, err := drive(t.Context(), target{address: address}, []prepared{{raw: raw, status: 200, must: []byte(`"outcome":"allow"`), outcome: "allow"}}, pass{connections: 2})
 			switch {
 			case c.want == "" && (err != nil || got.requests != 1 || got.outcomes["allow"] != 1 || got.latency.total != 1):
 				t.Errorf("got %+v, %v", got, err)
@@ -194,10 +194,10 @@ func TestALogThatDidNotGrowFailsARun(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := server.Listener.Addr().String()
-	raw, _ := request(address, "token", []byte(`{}`), false)
+	raw, _ := request(address, "", []byte(`{}`), false)
 	r := &run{installation: &installation{}}
 	requests := []prepared{{raw: raw, status: 200, must: []byte("allow"), outcome: "allow"}}
-	_, err = r.pass(t.Context(), &process{cmd: &exec.Cmd{Process: own}, address: address}, sqlite, requests, pass{connections: 1})
+	_, err = r.pass(t.Context(), &process{cmd: &exec.Cmd{Process: own}, target: target{address: address}}, sqlite, requests, pass{connections: 1})
 	if err == nil || !strings.Contains(err.Error(), "1 decisions were acknowledged, but the log grew by 0 entries") {
 		t.Errorf("got %v", err)
 	}
