@@ -70,7 +70,7 @@ type measured struct {
 	Outcomes map[string]int64 `json:"outcomes"`
 
 	Handshakes int64   `json:"handshakes,omitempty"`       // of TLS, before the time was taken
-	Handshake  float64 `json:"handshake_cpu_us,omitempty"` // of the server, for each of them; where each identity has a connection
+	Handshake  float64 `json:"handshake_cpu_us,omitempty"` // of the server, for each of them, with its connection and one GET; where each identity has one
 	Proving    float64 `json:"proving_cpu_us,omitempty"`   // of the callers, for each proof made before the time was taken
 	LateProofs int64   `json:"late_proofs,omitempty"`      // made while it was taken
 }
