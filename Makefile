@@ -13,6 +13,7 @@ REPEATS     ?= 3
 ENTRIES     ?= 100000
 DATABASES   ?= sqlite,postgres
 CONNECTIONS ?= 1,16,64
+CALLERS     ?= plain
 SOAK        ?= 1h
 RATE        ?= 200
 RESTARTS    ?= 12
@@ -56,9 +57,9 @@ mutate:
 eval:
 	$(GO) run ./examples/airline/eval -data $(DATA) -out $(or $(OUT),eval.json)
 
-## bench: whole governed requests on a real server, against a bare net/http handler. ENTRIES=1000000 takes an hour
+## bench: whole governed requests on a real server, against a bare net/http handler. ENTRIES=1000000 takes an hour; CALLERS=plain,dpop,tls,mtls
 bench:
-	$(GO) run ./bench -duration $(DURATION) -repeats $(REPEATS) -entries $(ENTRIES) -databases $(DATABASES) -connections $(CONNECTIONS) -out $(or $(OUT),bench.json)
+	$(GO) run ./bench -duration $(DURATION) -repeats $(REPEATS) -entries $(ENTRIES) -databases $(DATABASES) -connections $(CONNECTIONS) -callers $(CALLERS) -out $(or $(OUT),bench.json)
 
 ## soak: an hour of mixed load with expiry, revocation and restarts: nothing is lost, and nothing grows but the log
 soak:

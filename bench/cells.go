@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,36 +14,50 @@ import (
 type run struct {
 	*installation
 
-	handler  *process // the bare one
+	handlers map[bool]*process // the bare ones: without TLS, with it
 	progress func(format string, args ...any)
 }
 
-// measureCells alternates the bare handler with Writ on fresh copies of a base.
-func (r *run) measureCells(ctx context.Context, b base) ([]cell, error) {
-	var cells []cell
+// measureCells alternates the bare handler with Writ on fresh copies of a base, and the kinds of callers with each other.
+func (r *run) measureCells(ctx context.Context, b base) (cells []cell, beside []compared, err error) {
 	for _, connections := range r.settings.connections {
-		var all []repeat
+		all := map[callers][]repeat{}
 		for n := range r.settings.repeats {
-			got, err := r.repeat(ctx, b, connections, n%2 == 1)
-			if err != nil {
-				return nil, fmt.Errorf("%s, %d connections, repeat %d: %w", b.engine, connections, n+1, err)
+			order := slices.Clone(r.settings.callers)
+			if n%2 == 1 {
+				slices.Reverse(order)
 			}
-			r.progress("%s, %d connections, repeat %d of %d: %.0f/s, bare %.0f/s, ratio %.3f",
-				b.engine, connections, n+1, r.settings.repeats, got.Warm.Rate, got.Bare.Rate, got.Ratio)
-			all = append(all, *got)
+			for _, how := range order {
+				got, err := r.repeat(ctx, b, how, connections, n%2 == 1)
+				if err != nil {
+					return nil, nil, fmt.Errorf("%s, %s, %d connections, repeat %d: %w", b.engine, how, connections, n+1, err)
+				}
+				r.progress("%s, %s, %d connections, repeat %d of %d: %.0f/s, bare %.0f/s, ratio %.3f",
+					b.engine, how, connections, n+1, r.settings.repeats, got.Warm.Rate, got.Bare.Rate, got.Ratio)
+				all[how] = append(all[how], *got)
+			}
 		}
-		cells = append(cells, cellOf(b.engine, connections, all))
+		for _, how := range r.settings.callers {
+			cells = append(cells, cellOf(b.engine, how, connections, all[how]))
+			if how != plain && len(all[plain]) > 0 {
+				beside = append(beside, compare(b.engine, how, connections, all[plain], all[how]))
+			}
+		}
 	}
-	return cells, nil
+	return cells, beside, nil
 }
 
 // repeat measures the bare handler and Writ one after the other; every second time the other way round, so that a drift of the
 // machine favours neither.
-func (r *run) repeat(ctx context.Context, b base, connections int, swap bool) (_ *repeat, err error) {
+func (r *run) repeat(ctx context.Context, b base, how callers, connections int, swap bool) (_ *repeat, err error) {
 	out := &repeat{}
-	bare := func() error {
-		got, err := r.pass(ctx, r.handler, "", r.bareRequests(b.tasks, r.handler.address), pass{connections, r.settings.duration})
-		out.Bare = got
+	bare := func() (err error) {
+		handler := r.handlers[how.overTLS()]
+		requests, err := r.bareRequests(b.tasks, how, handler.address)
+		if err != nil {
+			return err
+		}
+		out.Bare, err = r.pass(ctx, handler, "", requests, pass{connections, r.settings.duration})
 		return err
 	}
 	governed := func() error {
@@ -50,7 +65,7 @@ func (r *run) repeat(ctx context.Context, b base, connections int, swap bool) (_
 		if err != nil {
 			return err
 		}
-		return errors.Join(r.governed(ctx, at, connections, out), drop())
+		return errors.Join(r.governed(ctx, at, how, connections, out), drop())
 	}
 	first, second := bare, governed
 	if swap {
@@ -66,31 +81,60 @@ func (r *run) repeat(ctx context.Context, b base, connections int, swap bool) (_
 	return out, nil
 }
 
-// governed measures a fresh server: once through all identities, whose tokens it has never seen, and then for the time of a cell.
-func (r *run) governed(ctx context.Context, at base, connections int, out *repeat) (err error) {
-	server, err := r.serve(ctx, at.state)
+// governed measures a fresh server: once through all identities, whose tokens and certificates it has never seen, and then for
+// the time of a cell.
+func (r *run) governed(ctx context.Context, at base, how callers, connections int, out *repeat) (err error) {
+	server, err := r.serve(ctx, at.state, how)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
-	requests := r.requests(at.tasks, server.address)
+	requests, err := r.requests(at.tasks, how, server.address)
+	if err != nil {
+		return err
+	}
+	if _, err := makeProofs(requests, int64(len(requests))); err != nil {
+		return err
+	}
 	if out.Cold, err = r.pass(ctx, server, at.engine, requests, pass{connections: connections}); err != nil {
 		return fmt.Errorf("cold: %w", err)
+	}
+	proving, err := makeProofs(requests, enough(out.Cold.Rate, r.settings.duration))
+	if err != nil {
+		return err
 	}
 	if out.Warm, err = r.pass(ctx, server, at.engine, requests, pass{connections, r.settings.duration}); err != nil {
 		return fmt.Errorf("warm: %w", err)
 	}
-	out.RSS, out.Highest, err = memory(server.pid())
-	return err
+	out.Warm.Proving = proving
+	if out.RSS, out.Highest, err = memory(server.pid()); err != nil {
+		return err
+	}
+	return r.checkBound(ctx, server, how)
+}
+
+// enough is how many requests will hardly be exceeded in a time, after a cold pass of some rate, which is short.
+func enough(rate float64, d time.Duration) int64 {
+	const faster = 3 // than cold
+	return int64(faster * rate * d.Seconds())
 }
 
 // pass measures one pass. With an engine, the server is Writ: its log must have grown by exactly what it acknowledged.
 func (r *run) pass(ctx context.Context, server *process, engine string, requests []prepared, p pass) (measured, error) {
+	idle, err := cpu(server.pid())
+	if err != nil {
+		return measured{}, err
+	}
+	open, err := connect(ctx, server.target, requests, p)
+	if err != nil {
+		return measured{}, err
+	}
+	defer open.close()
 	before, err := r.used(ctx, server, engine)
 	if err != nil {
 		return measured{}, err
 	}
-	got, err := drive(ctx, server.address, requests, p)
+	got, err := open.drive(ctx, requests, p)
 	if err != nil {
 		return measured{}, err
 	}
@@ -102,21 +146,29 @@ func (r *run) pass(ctx context.Context, server *process, engine string, requests
 		return measured{}, fmt.Errorf("%d decisions were acknowledged, but the log grew by %d entries", got.requests, grown)
 	}
 	each := func(seconds float64) float64 { return seconds * 1e6 / float64(got.requests) }
-	return measured{
+	out := measured{
 		Requests: got.requests, Rate: got.rate(), P50: millis(got.latency.quantile(.5)), P99: millis(got.latency.quantile(.99)), Max: millis(got.latency.max),
-		CPU: each(after.cpu - before.cpu), Postgres: each(after.postgres - before.postgres), Outcomes: got.outcomes,
-	}, nil
+		CPU: each(after.cpu - before.cpu), Postgres: each(after.postgres - before.postgres), Callers: each(after.own - before.own), Outcomes: got.outcomes,
+		Handshakes: open.handshakes, LateProofs: got.late,
+	}
+	if open.own {
+		out.Handshake = (before.cpu - idle) * 1e6 / float64(open.handshakes)
+	}
+	return out, nil
 }
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // use is what has been used and written so far.
 type use struct {
-	cpu, postgres float64 // seconds
-	entries       int64
+	cpu, postgres, own float64 // seconds
+	entries            int64
 }
 
 func (r *run) used(ctx context.Context, server *process, engine string) (u use, err error) {
+	if u.own, err = ownCPU(); err != nil {
+		return u, err
+	}
 	if u.cpu, err = cpu(server.pid()); err != nil || engine == "" {
 		return u, err
 	}
@@ -131,7 +183,7 @@ func (r *run) used(ctx context.Context, server *process, engine string) (u use, 
 
 // logSize is the size in the signed head of a server's log (c2sp.org/tlog-checkpoint: its second line).
 func logSize(ctx context.Context, server *process) (int64, error) {
-	head, err := fetch(ctx, "http://"+server.address+"/log/checkpoint")
+	head, err := server.fetch(ctx, "/log/checkpoint")
 	if err != nil {
 		return 0, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,8 +45,8 @@ func child() (ran bool, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	switch args := os.Args[1:]; {
-	case role == "bare" && len(args) == 2:
-		return true, serveBare(ctx, args[0], args[1])
+	case role == "bare" && (len(args) == 2 || len(args) == 4):
+		return true, serveBare(ctx, args[0], args[1], args[2:]...)
 	case role == "profile" && len(args) == 2:
 		return true, serveProfiled(ctx, args[0], args[1])
 	default:
@@ -53,8 +54,9 @@ func child() (ran bool, err error) {
 	}
 }
 
-// serveBare is what everything is compared with: net/http reading and writing JSON of the same size, and nothing else.
-func serveBare(ctx context.Context, address, sample string) error {
+// serveBare is what everything is compared with: net/http reading and writing JSON of the same size, and nothing else. With
+// the files of a certificate and its key it speaks TLS, and asks for a client certificate as Writ does.
+func serveBare(ctx context.Context, address, sample string, files ...string) error {
 	content, err := os.ReadFile(sample)
 	if err != nil {
 		return err
@@ -86,7 +88,12 @@ func serveBare(ctx context.Context, address, sample string) error {
 		<-ctx.Done()
 		_ = server.Close()
 	}()
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	serve := server.ListenAndServe
+	if len(files) > 0 {
+		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequestClientCert}
+		serve = func() error { return server.ListenAndServeTLS(files[0], files[1]) }
+	}
+	if err := serve(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

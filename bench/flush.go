@@ -42,7 +42,7 @@ func (r *run) watch(ctx context.Context, at base, connections int) (*flush, erro
 		return r.watchPostgres(ctx, at, connections)
 	}
 	trace := filepath.Join(at.data, "trace")
-	server, err := r.serve(ctx, at.state, "strace", "-D", "-f", "--seccomp-bpf", "-q", "-ttt", "-e", "trace=fsync,fdatasync", "-o", trace)
+	server, err := r.serve(ctx, at.state, plain, "strace", "-D", "-f", "--seccomp-bpf", "-q", "-ttt", "-e", "trace=fsync,fdatasync", "-o", trace)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (r *run) watchPostgres(ctx context.Context, at base, connections int) (*flu
 	if err != nil {
 		return nil, err
 	}
-	server, err := r.serve(ctx, at.state)
+	server, err := r.serve(ctx, at.state, plain)
 	if err != nil {
 		return nil, err
 	}
@@ -86,8 +86,11 @@ func (r *run) watchPostgres(ctx context.Context, at base, connections int) (*flu
 // watched sends the load, once round and then for a time, and stops the server.
 func (r *run) watched(ctx context.Context, server *process, at base, out *flush) (from, to time.Time, err error) {
 	defer func() { err = errors.Join(err, server.stop()) }()
-	requests := r.requests(at.tasks, server.address)
-	if _, err := drive(ctx, server.address, requests, pass{connections: out.Connections}); err != nil {
+	requests, err := r.requests(at.tasks, plain, server.address)
+	if err != nil {
+		return from, to, err
+	}
+	if _, err := drive(ctx, server.target, requests, pass{connections: out.Connections}); err != nil {
 		return from, to, err
 	}
 	before, err := metrics(ctx, server)
@@ -95,7 +98,7 @@ func (r *run) watched(ctx context.Context, server *process, at base, out *flush)
 		return from, to, err
 	}
 	from = time.Now()
-	got, err := drive(ctx, server.address, requests, pass{out.Connections, min(r.settings.duration, longestWatched)})
+	got, err := drive(ctx, server.target, requests, pass{out.Connections, min(r.settings.duration, longestWatched)})
 	to = time.Now()
 	if err != nil {
 		return from, to, err
@@ -166,7 +169,7 @@ func unix(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 
 // metrics are the counters of a server that tell of commits or flushes.
 func metrics(ctx context.Context, server *process) (map[string]float64, error) {
-	text, err := fetch(ctx, "http://"+server.address+"/metrics")
+	text, err := server.fetch(ctx, "/metrics")
 	if err != nil {
 		return nil, err
 	}

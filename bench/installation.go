@@ -37,6 +37,7 @@ type installation struct {
 	writ     string // the program
 	site     string // folder with catalog, policy and keys
 	idp      *devidp.Server
+	proof    *proof         // what callers need for what they prove with
 	pg       *pgtest.Server // nil without PostgreSQL
 	tokens   []string
 	sample   string // file with an answer of Writ, for the bare handler
@@ -83,7 +84,10 @@ func install(ctx context.Context, s settings, folder string) (_ *installation, e
 	if i.idp, err = devidp.Start(time.Now); err != nil {
 		return i, err
 	}
-	files, err := siteOf(s.identities, i.idp.URL())
+	if i.proof, err = prove(s, folder); err != nil {
+		return i, err
+	}
+	files, err := siteOf(s.identities, i.idp.URL(), i.proof.domain())
 	if err != nil {
 		return i, err
 	}
@@ -115,54 +119,68 @@ func (i *installation) close() error {
 }
 
 // configure writes the configuration of a server.
-func (i *installation) configure(at state, address string) (string, error) {
+func (i *installation) configure(at state, how callers, address string) (string, error) {
 	keys := filepath.Join(i.site, "data")
 	text := fmt.Sprintf(`listen: %s
-url: http://%s
+url: %s
 data: %s
 site: %s
 log: {key: %s/log.key, verifier_key: %s/log.pub}
 tokens: {keys: [%s/token.key]}
 issuers: [{url: %q, audience: %s}]
 limits: {requests_per_second: %g, burst: %d, evidence_per_hour: %d, open_questions: 1000000000}
-`, address, address, at.data, i.site, keys, keys, keys, i.idp.URL(), audience, i.settings.perIdentity, int(i.settings.perIdentity), int64(1)<<40)
+`, address, i.at(how, address).url(), at.data, i.site, keys, keys, keys, i.idp.URL(), audience, i.settings.perIdentity, int(i.settings.perIdentity), int64(1)<<40)
 	if at.url != "" {
 		text += fmt.Sprintf("database: %q\n", at.url)
 	}
+	text += i.proof.configuration(how)
 	file := filepath.Join(at.data, "writ.yaml")
 	return file, os.WriteFile(file, []byte(text), 0o600)
 }
 
+// at is an address, and whether TLS is spoken there.
+func (i *installation) at(how callers, address string) target {
+	out := target{address: address}
+	if how.overTLS() {
+		out.roots = i.proof.roots
+	}
+	return out
+}
+
 // serve runs `writ serve` on a state. Before it stand the words of a program that runs it, if any.
-func (i *installation) serve(ctx context.Context, at state, before ...string) (*process, error) {
+func (i *installation) serve(ctx context.Context, at state, how callers, before ...string) (*process, error) {
 	address, err := freeAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
-	config, err := i.configure(at, address)
+	config, err := i.configure(at, how, address)
 	if err != nil {
 		return nil, err
 	}
-	return i.launch(ctx, at, address, config, before...)
+	return i.launch(ctx, at, i.at(how, address), config, before...)
 }
 
 // launch runs `writ serve` with a configuration that is there already.
-func (i *installation) launch(ctx context.Context, at state, address, config string, before ...string) (*process, error) {
+func (i *installation) launch(ctx context.Context, at state, where target, config string, before ...string) (*process, error) {
 	words := append(before[:len(before):len(before)], i.writ, "serve", "--config", config)
-	return start(ctx, exec.CommandContext(ctx, words[0], words[1:]...), address, "/readyz", filepath.Join(at.data, "serve.log"))
+	return start(ctx, exec.CommandContext(ctx, words[0], words[1:]...), where, "/readyz", filepath.Join(at.data, "serve.log"))
 }
 
 // bare runs the bare handler.
-func (i *installation) bare(ctx context.Context) (*process, error) {
+func (i *installation) bare(ctx context.Context, how callers) (*process, error) {
 	address, err := freeAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
-	cmd, err := self(ctx, "bare", address, i.sample)
+	args := []string{address, i.sample}
+	if how.overTLS() {
+		args = append(args, i.proof.certificate, i.proof.key)
+	}
+	cmd, err := self(ctx, "bare", args...)
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, cmd, address, "/readyz", filepath.Join(i.folder, "bare.log"))
+	return start(ctx, cmd, i.at(how, address), "/readyz", filepath.Join(i.folder, "bare.log"))
 }
 
 // makeBase makes the base of a database.
@@ -179,7 +197,7 @@ func (i *installation) makeBase(ctx context.Context, engine string) (_ base, err
 			return b, err
 		}
 	}
-	server, err := i.serve(ctx, b.state)
+	server, err := i.serve(ctx, b.state, plain)
 	if err != nil {
 		return b, err
 	}
@@ -195,7 +213,11 @@ func (i *installation) makeBase(ctx context.Context, engine string) (_ base, err
 			return b, err
 		}
 	}
-	_, err = drive(ctx, server.address, i.requests(b.tasks, server.address), pass{connections: setUpAt})
+	requests, err := i.requests(b.tasks, plain, server.address)
+	if err != nil {
+		return b, err
+	}
+	_, err = drive(ctx, server.target, requests, pass{connections: setUpAt})
 	return b, err
 }
 
@@ -303,7 +325,7 @@ func ask(n int, task string) (body []byte, status int, outcome string) {
 }
 
 // requests are what every identity sends to a server.
-func (i *installation) requests(tasks []string, host string) []prepared {
+func (i *installation) requests(tasks []string, how callers, host string) ([]prepared, error) {
 	out := make([]prepared, len(tasks))
 	for n, task := range tasks {
 		body, status, outcome := ask(n, task)
@@ -311,19 +333,27 @@ func (i *installation) requests(tasks []string, host string) []prepared {
 		if outcome == client.Deny {
 			must = `"code":"forbidden"`
 		}
-		raw, key := request(host, i.tokens[n], body, i.settings.idempotent)
-		out[n] = prepared{raw: raw, status: status, must: []byte(must), outcome: outcome, key: key}
+		out[n] = prepared{status: status, must: []byte(must), outcome: outcome}
+		shown, err := i.shown(n, how, "POST", i.at(how, host).url()+"/v1/requests", &out[n])
+		if err != nil {
+			return nil, err
+		}
+		out[n].raw, out[n].key = request(host, shown, body, i.settings.idempotent)
+		if out[n].proofs != nil {
+			out[n].proofs.place(out[n].raw)
+		}
 	}
-	return out
+	return out, nil
 }
 
 // bareRequests are the same requests, to the bare handler, which allows all.
-func (i *installation) bareRequests(tasks []string, host string) []prepared {
-	out := i.requests(tasks, host)
+func (i *installation) bareRequests(tasks []string, how callers, host string) ([]prepared, error) {
+	out, err := i.requests(tasks, how, host)
 	for n := range out {
+		out[n].proofs = nil // the one in raw will do
 		out[n].status, out[n].must, out[n].outcome = 200, []byte(`"outcome":"allow"`), client.Allow
 	}
-	return out
+	return out, err
 }
 
 // copyOf copies a base, whose server has stopped. drop removes the copy.

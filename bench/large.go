@@ -224,7 +224,7 @@ func (r *run) startTimes(ctx context.Context, small, full base, out *large) erro
 			return err
 		}
 		for i, at := range []base{fresh, full} {
-			server, err := r.serve(ctx, at.state)
+			server, err := r.serve(ctx, at.state, plain)
 			if err != nil {
 				return errors.Join(err, drop())
 			}
@@ -252,8 +252,8 @@ func (r *run) compare(ctx context.Context, small, full base, connections int) (*
 			return nil, err
 		}
 		var a, b repeat
-		first := func() error { return r.governed(ctx, fresh, connections, &a) }
-		second := func() error { return r.governed(ctx, full, connections, &b) }
+		first := func() error { return r.governed(ctx, fresh, plain, connections, &a) }
+		second := func() error { return r.governed(ctx, full, plain, connections, &b) }
 		if n%2 == 1 {
 			first, second = second, first
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -22,6 +23,9 @@ type prepared struct {
 	must    []byte // stands in the body of a right answer
 	outcome string
 	key     int // where in raw the idempotency key stands, which is made anew for every request; 0: it has none
+
+	certificate *tls.Certificate // shown on a connection of this identity's own; nil: any connection will do
+	proofs      *proofs          // stand in raw in their turn; nil: raw is sent as it is
 }
 
 const (
@@ -30,10 +34,10 @@ const (
 	grace     = 2 * time.Minute // after which a pass that does not end has failed; one over all requests has only this
 )
 
-// request writes a request as it goes over the wire.
-func request(host, token string, body []byte, idempotent bool) (raw []byte, key int) {
+// request writes a request as it goes over the wire; shown are the lines of its header that say who calls.
+func request(host, shown string, body []byte, idempotent bool) (raw []byte, key int) {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "POST /v1/requests HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n", host, token)
+	fmt.Fprintf(&b, "POST /v1/requests HTTP/1.1\r\nHost: %s\r\n%sContent-Type: application/json\r\n", host, shown)
 	if idempotent {
 		b.WriteString("Idempotency-Key: ")
 		key = b.Len()
@@ -50,6 +54,7 @@ type load struct {
 	elapsed  time.Duration
 	latency  histogram
 	outcomes map[string]int64
+	late     int64 // proofs that were made while time was taken, because those made before were used up
 }
 
 func (l *load) rate() float64 { return float64(l.requests) / l.elapsed.Seconds() }
@@ -60,36 +65,40 @@ type pass struct {
 	duration    time.Duration // 0: each request is sent once, by whichever connection is free
 }
 
-// drive sends requests in a closed loop over kept connections, each of which walks through all of them. The first answer that
-// is not as expected ends it with an error.
-func drive(ctx context.Context, address string, requests []prepared, p pass) (*load, error) {
+// drive connects and sends requests.
+func drive(ctx context.Context, at target, requests []prepared, p pass) (*load, error) {
+	open, err := connect(ctx, at, requests, p)
+	if err != nil {
+		return nil, err
+	}
+	defer open.close()
+	return open.drive(ctx, requests, p)
+}
+
+// drive sends requests in a closed loop over kept connections, each of which walks through all of them; where each request has
+// a connection of its own, so many callers share them out. The first answer that is not as expected ends it with an error.
+func (l *lines) drive(ctx context.Context, requests []prepared, p pass) (*load, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	callers := make([]*caller, p.connections)
-	for i := range callers {
-		c, err := dial(ctx, address)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = c.conn.Close() }()
-		if err := c.conn.SetDeadline(time.Now().Add(p.duration + grace)); err != nil {
-			return nil, err
-		}
-		callers[i] = c
+	if err := l.deadline(time.Now().Add(p.duration + grace)); err != nil {
+		return nil, err
 	}
 	// An answer that is being waited for is not waited for any longer.
-	defer context.AfterFunc(ctx, func() {
-		for _, c := range callers {
-			_ = c.conn.SetDeadline(time.Unix(1, 0))
-		}
-	})()
+	defer context.AfterFunc(ctx, func() { _ = l.deadline(time.Unix(1, 0)) })()
+	callers := make([]*caller, p.connections)
 	var next atomic.Int64
 	var group sync.WaitGroup
 	started := time.Now()
-	for i, c := range callers {
+	for i := range callers {
+		c := newCaller(l, i)
+		callers[i] = c
 		turn := once(&next, len(requests))
 		if p.duration > 0 {
-			turn = until(started.Add(p.duration), i*len(requests)/p.connections, len(requests))
+			part := func(n int) int { return n * len(requests) / p.connections }
+			turn = until(started.Add(p.duration), part(i), 0, len(requests))
+			if l.own {
+				turn = until(started.Add(p.duration), part(i), part(i), part(i+1))
+			}
 		}
 		group.Go(func() {
 			if err := c.walk(ctx, requests, turn); err != nil {
@@ -103,6 +112,7 @@ func drive(ctx context.Context, address string, requests []prepared, p pass) (*l
 		return nil, err
 	}
 	for _, c := range callers {
+		out.late += c.late
 		out.latency.add(&c.latency)
 		for outcome, n := range c.outcomes {
 			out.outcomes[outcome] += n
@@ -125,48 +135,57 @@ func once(next *atomic.Int64, most int) func() int {
 	}
 }
 
-// until yields index after index, round and round, until a time.
-func until(end time.Time, i, most int) func() int {
+// until yields the indices after i, round and round from one up to another, until a time.
+func until(end time.Time, i, from, to int) func() int {
 	return func() int {
 		if !time.Now().Before(end) {
 			return -1
 		}
-		i++
-		return i % most
+		if i++; i >= to {
+			i = from
+		}
+		return i
 	}
 }
 
-// caller is one connection. It is made to cost little, and the same with every server.
+// caller sends one request at a time. It is made to cost little, and the same with every server.
 type caller struct {
-	conn     net.Conn
+	lines    *lines
+	n        int
 	buffer   []byte
 	latency  histogram
 	outcomes map[string]int64
+	late     int64
 	random   *rand.ChaCha8
 }
 
-func dial(ctx context.Context, address string) (*caller, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
-	if err != nil {
-		return nil, err
-	}
+func newCaller(l *lines, n int) *caller {
 	var seed [32]byte
 	binary.NativeEndian.PutUint64(seed[:], rand.Uint64())
-	return &caller{conn: conn, buffer: make([]byte, maxAnswer), outcomes: map[string]int64{}, random: rand.NewChaCha8(seed)}, nil
+	return &caller{lines: l, n: n, buffer: make([]byte, maxAnswer), outcomes: map[string]int64{}, random: rand.NewChaCha8(seed)}
 }
 
 func (c *caller) walk(ctx context.Context, requests []prepared, turn func() int) error {
 	for i := turn(); i >= 0 && ctx.Err() == nil; i = turn() {
 		r := &requests[i]
 		raw := r.raw
-		if r.key > 0 { // others may be sending the same request
+		if r.key > 0 || r.proofs != nil { // others may be sending the same request
+			raw = bytes.Clone(raw)
+		}
+		if r.key > 0 {
 			var key [keySize / 2]byte
 			_, _ = c.random.Read(key[:])
-			raw = bytes.Clone(raw)
 			hex.Encode(raw[r.key:], key[:])
 		}
 		sent := time.Now()
-		status, body, err := c.exchange(raw)
+		if r.proofs != nil {
+			late, err := r.proofs.put(raw)
+			if err != nil {
+				return err
+			}
+			c.late += late
+		}
+		status, body, err := exchange(c.lines.of(c.n, i), raw, c.buffer)
 		if err != nil {
 			return err
 		}
@@ -179,17 +198,17 @@ func (c *caller) walk(ctx context.Context, requests []prepared, turn func() int)
 	return nil
 }
 
-// exchange sends a request and reads the answer; the body is valid until the next call.
-func (c *caller) exchange(raw []byte) (status int, body []byte, err error) {
-	if _, err := c.conn.Write(raw); err != nil {
+// exchange sends a request and reads the answer; the body is in the buffer.
+func exchange(conn net.Conn, raw, buffer []byte) (status int, body []byte, err error) {
+	if _, err := conn.Write(raw); err != nil {
 		return 0, nil, err
 	}
 	have, head, want := 0, 0, -1
 	for {
-		n, err := c.conn.Read(c.buffer[have:])
+		n, err := conn.Read(buffer[have:])
 		if have += n; head == 0 {
-			if end := bytes.Index(c.buffer[:have], []byte("\r\n\r\n")); end >= 0 {
-				if status, want, err = readHead(c.buffer[:end+2]); err != nil {
+			if end := bytes.Index(buffer[:have], []byte("\r\n\r\n")); end >= 0 {
+				if status, want, err = readHead(buffer[:end+2]); err != nil {
 					return 0, nil, err
 				}
 				head = end + 4
@@ -197,10 +216,10 @@ func (c *caller) exchange(raw []byte) (status int, body []byte, err error) {
 		}
 		switch {
 		case head > 0 && have == head+want:
-			return status, c.buffer[head:have], nil
+			return status, buffer[head:have], nil
 		case err != nil:
 			return 0, nil, fmt.Errorf("an answer ends too early: %w", err)
-		case have == len(c.buffer) || head > 0 && have > head+want:
+		case have == len(buffer) || head > 0 && have > head+want:
 			return 0, nil, errors.New("an answer is longer than it says, or than it may be")
 		}
 	}

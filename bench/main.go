@@ -25,11 +25,15 @@ import (
 	"github.com/writ-project/writ/internal/app"
 )
 
+// longestProven is the longest time that proofs can be made for before.
+const longestProven = 20 * time.Second
+
 // settings say what to measure.
 type settings struct {
 	duration         time.Duration // of a cell
 	out              string
 	databases        []string
+	callers          []callers
 	connections      []int
 	largeConnections []int
 	repeats          int
@@ -74,6 +78,7 @@ func read(args []string, errs io.Writer) (settings, error) {
 	flags.StringVar(&s.out, "out", "bench.json", "file for the result")
 	databases := flags.String("databases", sqlite+","+postgres, "to measure")
 	connections := flags.String("connections", "1,16,64", "to measure")
+	how := flags.String("callers", string(plain), "how they prove who they are, to measure beside each other: plain (a bearer token), dpop (and a proof of possession), tls (a bearer token over TLS), mtls (an X.509-SVID); a profile is of the first")
 	flags.IntVar(&s.repeats, "repeats", 3, "of each cell")
 	flags.IntVar(&s.identities, "identities", 1000, "that ask, each with a token and a task of its own")
 	flags.IntVar(&s.entries, "entries", 0, "of a large log that is compared with a small one; 0: none")
@@ -105,6 +110,16 @@ func read(args []string, errs io.Writer) (settings, error) {
 			return s, fmt.Errorf("-connections: %q is no number from 1 to 4096", text)
 		}
 		s.connections = append(s.connections, n)
+	}
+	var err error
+	if s.callers, err = readCallers(*how); err != nil {
+		return s, err
+	}
+	if slices.Contains(s.callers, mtls) && s.identities < slices.Max(s.connections) {
+		return s, errors.New("-identities: with mtls each has a connection of its own, so there must be at least as many as -connections")
+	}
+	if slices.Contains(s.callers, dpop) && s.duration > longestProven {
+		return s, fmt.Errorf("-duration: with dpop at most %s, for proofs are made before and a server takes none that is older than a minute", longestProven)
 	}
 	s.largeConnections = slices.Compact([]int{slices.Min(s.connections), slices.Max(s.connections)})
 	if s.duration <= 0 || s.repeats < 1 || s.identities < 50 || s.identities > 10_000 || s.entries < 0 {
@@ -172,19 +187,22 @@ func (r *run) measure(ctx context.Context, engine string, result *report) (err e
 			return err
 		}
 	}
-	if r.handler, err = r.bare(ctx); err != nil {
-		return err
+	r.handlers = map[bool]*process{}
+	defer func() {
+		for _, handler := range r.handlers {
+			err = errors.Join(err, handler.stop())
+		}
+	}()
+	for _, how := range r.settings.callers {
+		if err := r.warmBare(ctx, b, how); err != nil {
+			return err
+		}
 	}
-	defer func() { err = errors.Join(err, r.handler.stop()) }()
-	warming := pass{slices.Max(r.settings.connections), min(r.settings.duration, time.Second)}
-	if _, err := drive(ctx, r.handler.address, r.bareRequests(b.tasks, r.handler.address), warming); err != nil {
-		return err
-	}
-	cells, err := r.measureCells(ctx, b)
+	cells, compared, err := r.measureCells(ctx, b)
 	if err != nil {
 		return err
 	}
-	result.Cells = append(result.Cells, cells...)
+	result.Cells, result.Callers = append(result.Cells, cells...), append(result.Callers, compared...)
 	if r.settings.flushes {
 		flushes, err := r.countFlushes(ctx, b)
 		if err != nil {
@@ -202,6 +220,23 @@ func (r *run) measure(ctx context.Context, engine string, result *report) (err e
 	return nil
 }
 
+// warmBare starts the bare handler that callers of a kind are compared on, unless it runs, and warms it.
+func (r *run) warmBare(ctx context.Context, b base, how callers) (err error) {
+	handler := r.handlers[how.overTLS()]
+	if handler == nil {
+		if handler, err = r.bare(ctx, how); err != nil {
+			return err
+		}
+		r.handlers[how.overTLS()] = handler
+	}
+	requests, err := r.bareRequests(b.tasks, how, handler.address)
+	if err != nil {
+		return err
+	}
+	_, err = drive(ctx, handler.target, requests, pass{slices.Max(r.settings.connections), min(r.settings.duration, time.Second)})
+	return err
+}
+
 // profile writes a CPU profile of a warm server, which is this program.
 func (r *run) profile(ctx context.Context) (err error) {
 	b, err := r.makeBase(ctx, r.settings.databases[0])
@@ -212,7 +247,8 @@ func (r *run) profile(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	config, err := r.configure(b.state, address)
+	how := r.settings.callers[0]
+	config, err := r.configure(b.state, how, address)
 	if err != nil {
 		return err
 	}
@@ -220,19 +256,32 @@ func (r *run) profile(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := start(ctx, cmd, address, "/readyz", config+".log")
+	server, err := start(ctx, cmd, r.at(how, address), "/readyz", config+".log")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
-	requests, connections := r.requests(b.tasks, address), slices.Max(r.settings.connections)
-	if _, err := drive(ctx, address, requests, pass{connections: connections}); err != nil {
+	connections := slices.Max(r.settings.connections)
+	requests, err := r.requests(b.tasks, how, address)
+	if err != nil {
 		return err
 	}
+	cold, err := drive(ctx, server.target, requests, pass{connections: connections})
+	if err != nil {
+		return err
+	}
+	if _, err := makeProofs(requests, enough(cold.rate(), r.settings.duration)); err != nil {
+		return err
+	}
+	open, err := connect(ctx, server.target, requests, pass{connections: connections})
+	if err != nil {
+		return err
+	}
+	defer open.close()
 	if err := cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		return err
 	}
-	got, err := drive(ctx, address, requests, pass{connections, r.settings.duration})
+	got, err := open.drive(ctx, requests, pass{connections, r.settings.duration})
 	if err != nil {
 		return err
 	}
@@ -242,7 +291,7 @@ func (r *run) profile(ctx context.Context) (err error) {
 
 func (s *settings) told() asked {
 	return asked{
-		Duration: s.duration.String(), Databases: s.databases, Connections: s.connections, Repeats: s.repeats, Identities: s.identities,
+		Duration: s.duration.String(), Databases: s.databases, Callers: s.callers, Connections: s.connections, Repeats: s.repeats, Identities: s.identities,
 		Entries: s.entries, Idempotency: s.idempotent, Tokens: "ES256, one for each identity", Signatures: "EdDSA",
 	}
 }

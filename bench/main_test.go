@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -87,6 +88,95 @@ func TestARunHasEveryFigure(t *testing.T) {
 	}
 }
 
+// TestCallersStandBesideEachOther measures a little of every kind of callers on real servers, which take each proof once and no
+// certificate but their trust domain's.
+func TestCallersStandBesideEachOther(t *testing.T) {
+	s := small(t, "-databases", "sqlite", "-connections", "4", "-flushes=false", "-callers", "plain,dpop,tls,mtls")
+	var printed bytes.Buffer
+	if err := bench(t.Context(), s, &printed, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(s.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var result report
+	if err := json.Unmarshal(content, &result); err != nil {
+		t.Fatal(err)
+	}
+	if len(result.Cells) != 4 || len(result.Callers) != 3 || len(result.Goals) != 0 {
+		t.Fatalf("cells %d, compared %d, goals %v", len(result.Cells), len(result.Callers), result.Goals)
+	}
+	handshakes := map[callers]int64{dpop: 0, byToken: 4, mtls: 50} // one for each connection, and with SVIDs one for each identity
+	for _, c := range result.Callers {
+		if c.Rate.Median <= 0 || c.BareRate.Median <= 0 || c.Handshakes != handshakes[c.Callers] || (c.Proving.Median > 0) != (c.Callers == dpop) {
+			t.Errorf("%+v", c)
+		}
+		if !strings.Contains(printed.String(), string(c.Callers)) {
+			t.Errorf("the table does not show %s:\n%s", c.Callers, &printed)
+		}
+	}
+	for _, c := range result.Cells {
+		if got := c.Repeats[0].Cold; got.Requests != 50 || got.LateProofs != 0 {
+			t.Errorf("the cold pass of %s callers had %d requests, and made %d proofs", c.Callers, got.Requests, got.LateProofs)
+		}
+	}
+}
+
+// TestProofsThatAreUsedUpAreMadeAnew has more requests than proofs.
+func TestProofsThatAreUsedUpAreMadeAnew(t *testing.T) {
+	i := &installation{tokens: []string{"token"}, proof: &proof{}}
+	if err := i.proof.addKey(); err != nil {
+		t.Fatal(err)
+	}
+	var r prepared
+	shown, err := i.shown(0, dpop, http.MethodPost, "http://x/v1/requests", &r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.raw, _ = request("x", shown, []byte(`{}`), false)
+	r.proofs.place(r.raw)
+	if _, err := makeProofs([]prepared{r}, 1); err != nil {
+		t.Fatal(err)
+	}
+	seen, late := map[string]bool{string(r.raw): true}, int64(0)
+	for range 4 {
+		one, err := r.proofs.put(r.raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		late += one
+		if seen[string(r.raw)] {
+			t.Error("a proof is sent twice")
+		}
+		seen[string(r.raw)] = true
+		read, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(r.raw)))
+		if err != nil || strings.Count(read.Header.Get("DPoP"), ".") != 2 || read.ContentLength != 2 {
+			t.Errorf("%v: %s", err, r.raw)
+		}
+	}
+	if want := int64(4 - len(r.proofs.made)); late != want {
+		t.Errorf("%d were made late, want %d", late, want)
+	}
+}
+
+// TestCredentialsThatAreNotBoundFailARun has a server that does not look at proofs.
+func TestCredentialsThatAreNotBoundFailARun(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"identity":"a"}`) }))
+	defer server.Close()
+	i := &installation{tokens: []string{"token"}, proof: &proof{}}
+	if err := i.proof.addKey(); err != nil {
+		t.Fatal(err)
+	}
+	at := &process{target: target{address: server.Listener.Addr().String()}}
+	if err := i.checkBound(t.Context(), at, dpop); err == nil || !strings.Contains(err.Error(), "bound to \""+i.proof.ids[0]) {
+		t.Errorf("got %v", err)
+	}
+	if err := i.checkBound(t.Context(), at, plain); err != nil {
+		t.Error(err)
+	}
+}
+
 // missing names every figure that is not there.
 func missing(t *testing.T, path string, value any) {
 	t.Helper()
@@ -145,8 +235,8 @@ func TestAWrongAnswerEndsAPass(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := answering(t, c.answer)
-			raw, _ := request(address, "token", []byte(`{}`), false)
-			got, err := drive(t.Context(), address, []prepared{{raw: raw, status: 200, must: []byte(`"outcome":"allow"`), outcome: "allow"}}, pass{connections: 2})
+			raw, _ := request(address, "", []byte(`{}`), false)
+			got, err := drive(t.Context(), target{address: address}, []prepared{{raw: raw, status: 200, must: []byte(`"outcome":"allow"`), outcome: "allow"}}, pass{connections: 2})
 			switch {
 			case c.want == "" && (err != nil || got.requests != 1 || got.outcomes["allow"] != 1 || got.latency.total != 1):
 				t.Errorf("got %+v, %v", got, err)
@@ -194,10 +284,10 @@ func TestALogThatDidNotGrowFailsARun(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := server.Listener.Addr().String()
-	raw, _ := request(address, "token", []byte(`{}`), false)
+	raw, _ := request(address, "", []byte(`{}`), false)
 	r := &run{installation: &installation{}}
 	requests := []prepared{{raw: raw, status: 200, must: []byte("allow"), outcome: "allow"}}
-	_, err = r.pass(t.Context(), &process{cmd: &exec.Cmd{Process: own}, address: address}, sqlite, requests, pass{connections: 1})
+	_, err = r.pass(t.Context(), &process{cmd: &exec.Cmd{Process: own}, target: target{address: address}}, sqlite, requests, pass{connections: 1})
 	if err == nil || !strings.Contains(err.Error(), "1 decisions were acknowledged, but the log grew by 0 entries") {
 		t.Errorf("got %v", err)
 	}
@@ -251,6 +341,7 @@ func TestSettingsThatMakeNoSense(t *testing.T) {
 	for _, args := range []string{
 		"-databases mysql", "-databases sqlite,", "-connections 0", "-connections 1,x", "-duration 0s", "-repeats 0", "-identities 49", "-entries -1", "-unknown",
 		"-soak -1s", "-soak 7h", "-rate 0", "-restarts -1", "-restarts 31", "-soak 1m -identities 79",
+		"-callers plain,basic", "-callers plain,plain", "-callers dpop -duration 21s", "-callers mtls -connections 64 -identities 50",
 	} {
 		if _, err := read(strings.Fields(args), io.Discard); err == nil {
 			t.Errorf("%s is taken", args)

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -25,8 +27,9 @@ const (
 
 // process is a server of the benchmark, in a process of its own.
 type process struct {
+	target
+
 	cmd     *exec.Cmd
-	address string
 	started time.Time // when it was started
 	ready   time.Time // when it first answered
 	said    string    // file with its output
@@ -34,7 +37,7 @@ type process struct {
 }
 
 // start starts a server and waits until it answers its ready path with 200.
-func start(ctx context.Context, cmd *exec.Cmd, address, ready, said string) (*process, error) {
+func start(ctx context.Context, cmd *exec.Cmd, at target, ready, said string) (*process, error) {
 	output, err := os.OpenFile(said, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -43,7 +46,7 @@ func start(ctx context.Context, cmd *exec.Cmd, address, ready, said string) (*pr
 	cmd.Stdout, cmd.Stderr = output, output
 	// A group of its own: an interrupt from the terminal is for us, and we stop it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	p := &process{cmd: cmd, address: address, said: said, started: time.Now(), done: make(chan error, 1)}
+	p := &process{target: at, cmd: cmd, said: said, started: time.Now(), done: make(chan error, 1)}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -51,7 +54,7 @@ func start(ctx context.Context, cmd *exec.Cmd, address, ready, said string) (*pr
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	for {
-		if _, err := fetch(ctx, "http://"+address+ready); err == nil {
+		if _, err := at.fetch(ctx, ready); err == nil {
 			p.ready = time.Now()
 			return p, nil
 		}
@@ -91,12 +94,28 @@ func (p *process) tail() string {
 	return string(said[max(0, len(said)-most):])
 }
 
-func fetch(ctx context.Context, url string) ([]byte, error) {
+// target is where a server is called.
+type target struct {
+	address string
+	roots   *x509.CertPool // of its certificate; nil: it speaks no TLS
+}
+
+func (t target) url() string {
+	if t.roots != nil {
+		return "https://" + t.address
+	}
+	return "http://" + t.address
+}
+
+func (t target) fetch(ctx context.Context, path string) ([]byte, error) {
+	url := t.url() + path
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: t.roots},
+	}}
 	response, err := client.Do(request)
 	if err != nil {
 		return nil, err

@@ -20,6 +20,8 @@ type report struct {
 	Large    []large  `json:"large"`
 	Goals    []goal   `json:"goals"`
 	Notes    []string `json:"notes"`
+
+	Callers []compared `json:"callers,omitempty"`
 }
 
 type machine struct {
@@ -35,17 +37,18 @@ type machine struct {
 }
 
 type asked struct {
-	Duration    string   `json:"duration"`
-	Databases   []string `json:"databases"`
-	Connections []int    `json:"connections"`
-	Repeats     int      `json:"repeats"`
-	Identities  int      `json:"identities"`
-	Entries     int      `json:"entries"`
-	Idempotency bool     `json:"idempotency_keys"`
-	Request     int      `json:"request_bytes"` // of the body
-	Answer      int      `json:"answer_bytes"`
-	Tokens      string   `json:"tokens"`
-	Signatures  string   `json:"signatures"`
+	Duration    string    `json:"duration"`
+	Databases   []string  `json:"databases"`
+	Callers     []callers `json:"callers"`
+	Connections []int     `json:"connections"`
+	Repeats     int       `json:"repeats"`
+	Identities  int       `json:"identities"`
+	Entries     int       `json:"entries"`
+	Idempotency bool      `json:"idempotency_keys"`
+	Request     int       `json:"request_bytes"` // of the body
+	Answer      int       `json:"answer_bytes"`
+	Tokens      string    `json:"tokens"`
+	Signatures  string    `json:"signatures"`
 }
 
 type policies struct {
@@ -63,7 +66,13 @@ type measured struct {
 	Max      float64          `json:"max_ms"`
 	CPU      float64          `json:"cpu_us"` // of the server, for each request
 	Postgres float64          `json:"postgres_cpu_us,omitempty"`
+	Callers  float64          `json:"callers_cpu_us"` // of all callers together, for each request
 	Outcomes map[string]int64 `json:"outcomes"`
+
+	Handshakes int64   `json:"handshakes,omitempty"`       // of TLS, before the time was taken
+	Handshake  float64 `json:"handshake_cpu_us,omitempty"` // of the server, for each of them, with its connection and one GET; where each identity has one
+	Proving    float64 `json:"proving_cpu_us,omitempty"`   // of the callers, for each proof made before the time was taken
+	LateProofs int64   `json:"late_proofs,omitempty"`      // made while it was taken
 }
 
 // repeat is the passes that are compared with each other: bare handler, fresh server, the same server warm.
@@ -90,9 +99,10 @@ func spreadOf(values []float64) spread {
 	return spread{Median: (sorted[(n-1)/2] + sorted[n/2]) / 2, Low: sorted[0], High: sorted[n-1]}
 }
 
-// cell is one database at one number of connections.
+// cell is one database at one number of connections, called in one way.
 type cell struct {
 	Database    string   `json:"database"`
+	Callers     callers  `json:"callers"`
 	Connections int      `json:"connections"`
 	Bare        summary  `json:"bare"`
 	Cold        summary  `json:"cold"`
@@ -112,6 +122,7 @@ type summary struct {
 	Max      spread `json:"max_ms"`
 	CPU      spread `json:"cpu_us"`
 	Postgres spread `json:"postgres_cpu_us"`
+	Callers  spread `json:"callers_cpu_us"`
 }
 
 func over[T any](all []T, figure func(*T) float64) spread {
@@ -132,12 +143,13 @@ func summarize(all []repeat, which func(*repeat) *measured) summary {
 		P99:  figure(func(m *measured) float64 { return m.P99 }),
 		Max:  figure(func(m *measured) float64 { return m.Max }),
 		CPU:  figure(func(m *measured) float64 { return m.CPU }), Postgres: figure(func(m *measured) float64 { return m.Postgres }),
+		Callers: figure(func(m *measured) float64 { return m.Callers }),
 	}
 }
 
-func cellOf(database string, connections int, all []repeat) cell {
+func cellOf(database string, how callers, connections int, all []repeat) cell {
 	return cell{
-		Database: database, Connections: connections, Repeats: all,
+		Database: database, Callers: how, Connections: connections, Repeats: all,
 		Bare:    summarize(all, func(r *repeat) *measured { return &r.Bare }),
 		Cold:    summarize(all, func(r *repeat) *measured { return &r.Cold }),
 		Warm:    summarize(all, func(r *repeat) *measured { return &r.Warm }),
@@ -234,6 +246,7 @@ func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%d identities with a token and a task each; %d access, %d approval and %d risk policies; %d repeats of %s, medians. "+
 		"Load and servers share the cores.\n", r.Settings.Identities, r.Policies.Access, r.Policies.Approval, r.Policies.Risk, r.Settings.Repeats, r.Settings.Duration)
 	printCells(w, r.Cells)
+	printCallers(w, r.Cells, r.Callers)
 	printFlushes(w, r.Flushes)
 	for i := range r.Large {
 		r.Large[i].print(w)
@@ -252,9 +265,9 @@ func (r *report) print(w io.Writer) {
 }
 
 func printCells(w io.Writer, cells []cell) {
-	const head = "%-10s %4s %-5s %9s %8s %8s %8s %9s %9s   %s\n"
-	const line = "%-10s %4d %-5s %9.0f %8.2f %8.2f %8.1f %9.0f %9s   %s\n"
-	fmt.Fprintf(w, "\n"+head, "", "conn", "", "req/s", "p50 ms", "p99 ms", "max ms", "CPU µs", "pg CPU µs", "ratio to the bare handler (┊ the goal)")
+	const head = "%-10s %-5s %4s %-5s %9s %8s %8s %8s %9s %9s   %s\n"
+	const line = "%-10s %-5s %4d %-5s %9.0f %8.2f %8.2f %8.1f %9.0f %9s   %s\n"
+	fmt.Fprintf(w, "\n"+head, "", "", "conn", "", "req/s", "p50 ms", "p99 ms", "max ms", "CPU µs", "pg CPU µs", "ratio to the bare handler (┊ the goal)")
 	for i := range cells {
 		c := &cells[i]
 		row := func(kind string, s *summary, ratio string) {
@@ -262,7 +275,7 @@ func printCells(w io.Writer, cells []cell) {
 			if c.Database == postgres && kind != "bare" {
 				pg = fmt.Sprintf("%.0f", s.Postgres.Median)
 			}
-			fmt.Fprintf(w, line, c.Database, c.Connections, kind, s.Rate.Median, s.P50.Median, s.P99.Median, s.Max.Median, s.CPU.Median, pg, ratio)
+			fmt.Fprintf(w, line, c.Database, c.Callers, c.Connections, kind, s.Rate.Median, s.P50.Median, s.P99.Median, s.Max.Median, s.CPU.Median, pg, ratio)
 		}
 		draw := func(s spread) string {
 			return fmt.Sprintf("%s %.3f (%.3f–%.3f)", bar(s.Median), s.Median, s.Low, s.High)
@@ -304,6 +317,9 @@ func (r *report) judge() {
 	add := func(what, want string, got float64, met bool) { r.Goals = append(r.Goals, goal{what, want, got, met}) }
 	for i := range r.Cells {
 		c := &r.Cells[i]
+		if c.Callers != plain {
+			continue // what is aimed at is said of these
+		}
 		at := fmt.Sprintf(", %s, %d connections", c.Database, c.Connections)
 		switch c.Connections {
 		case 1:

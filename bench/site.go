@@ -157,8 +157,9 @@ func teamOf(i int) string {
 	return []string{"support", "support", "support", "support", "billing", "billing", "outreach", "support", "reports", "reports"}[i%10]
 }
 
-// siteOf is the declared state that the load runs against: catalog and policy for so many agents, known to an identity provider.
-func siteOf(agents int, issuer string) (map[string][]byte, error) {
+// siteOf is the declared state that the load runs against: catalog and policy for so many agents, known to an identity provider and, unless
+// domain is empty, to a SPIFFE trust domain.
+func siteOf(agents int, issuer, domain string) (map[string][]byte, error) {
 	files := map[string][]byte{
 		"policy/access/shop.cedar": cedar(accessRules()),
 		"policy/risk/shop.cedar":   cedar(riskRules()),
@@ -170,7 +171,7 @@ func siteOf(agents int, issuer string) (map[string][]byte, error) {
 		}
 		files["policy/"+name] = content
 	}
-	files["catalog/agents.yaml"] = agentsFile(agents, issuer)
+	files["catalog/agents.yaml"] = agentsFile(agents, issuer, domain)
 	files["catalog/people.yaml"] = []byte(strings.ReplaceAll(people, "ISSUER", issuer))
 	files["catalog/resources.yaml"] = resourcesFile()
 	return files, nil
@@ -200,14 +201,18 @@ task_types:
     max_duration: 24h
 `
 
-func agentsFile(agents int, issuer string) []byte {
+func agentsFile(agents int, issuer, domain string) []byte {
 	var b strings.Builder
 	b.WriteString("identities:\n")
 	members := map[string][]string{}
 	for i := range agents {
 		ref := fmt.Sprintf("Agent::%q", agentID(i))
 		members[teamOf(i)] = append(members[teamOf(i)], ref)
-		fmt.Fprintf(&b, "  - {id: '%s', owner: 'Human::\"lead\"', purpose: serves customers of the shop, review_by: 2099-12-31, match: [{issuer: %q, subject: %s}]}\n", ref, issuer, agentID(i))
+		svid := ""
+		if domain != "" {
+			svid = fmt.Sprintf(", {issuer: %q, subject: %q}", "spiffe://"+domain, spiffeID(domain, i).String())
+		}
+		fmt.Fprintf(&b, "  - {id: '%s', owner: 'Human::\"lead\"', purpose: serves customers of the shop, review_by: 2099-12-31, match: [{issuer: %q, subject: %s}%s]}\n", ref, issuer, agentID(i), svid)
 	}
 	b.WriteString("teams:\n")
 	for _, team := range []string{"support", "billing", "outreach", "reports"} {

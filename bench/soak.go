@@ -91,7 +91,7 @@ func (r *run) soakOne(ctx context.Context, b base) (_ *soakResult, err error) {
 	if err != nil {
 		return k.out, err
 	}
-	if k.config, err = r.configure(b.state, address); err != nil {
+	if k.config, err = r.configure(b.state, plain, address); err != nil {
 		return k.out, err
 	}
 	if err := k.prepare(address); err != nil {
@@ -135,7 +135,7 @@ func (k *soaking) prepare(address string) error {
 // begin starts the server, always at the same address.
 func (k *soaking) begin(ctx context.Context, address string) error {
 	k.lives++
-	server, err := k.launch(ctx, k.at.state, address, k.config)
+	server, err := k.launch(ctx, k.at.state, target{address: address}, k.config)
 	if err == nil {
 		k.server = server
 	}
@@ -250,7 +250,7 @@ func (k *soaking) sampled(ctx context.Context, after time.Duration) (err error) 
 	if s.Database, s.WAL, err = k.sizes(); err != nil {
 		return err
 	}
-	shown, err := fetch(ctx, "http://"+k.load.address+"/metrics")
+	shown, err := k.server.fetch(ctx, "/metrics")
 	if err != nil {
 		return err
 	}

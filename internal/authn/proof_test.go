@@ -340,14 +340,18 @@ func FuzzParseKeySet(f *testing.F) {
 }
 
 func BenchmarkVerifyProof(b *testing.B) {
-	key := newKey(b, jose.ES256, "")
-	v := proofVerifier(b, maxReplaySize, time.Now)
-	in := input(proofOf(b, key, time.Now(), nil, nil))
-	b.ReportAllocs()
-	for b.Loop() {
-		v.proofs = newReplay(1)
-		if _, err := v.VerifyProof(b.Context(), in); err != nil {
-			b.Fatal(err)
-		}
+	for _, alg := range []jose.SignatureAlgorithm{jose.EdDSA, jose.ES256} {
+		b.Run(string(alg), func(b *testing.B) {
+			key := newKey(b, alg, "")
+			v := proofVerifier(b, maxReplaySize, time.Now)
+			in := input(proofOf(b, key, time.Now(), nil, nil))
+			b.ReportAllocs()
+			for b.Loop() {
+				v.proofs = newReplay(1)
+				if _, err := v.VerifyProof(b.Context(), in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
