@@ -511,3 +511,39 @@ func TestI1_ACredentialOfWhatWasLentIsOnRecord(t *testing.T) {
 	}
 	w.sound()
 }
+
+// Who lent a right, who receives it, and whoever answers for either judge nothing about it; the lender redeems, and the receiver has it.
+func TestI6_NobodyInTheChainApprovesWhatIsLent(t *testing.T) {
+	files := lendingSite(t, 1)
+	edit(t, files, "catalog/helpers.yaml", `owner: 'Human::"dana"'`, `owner: 'Human::"bob"'`)
+	edit(t, files, "catalog/people.yaml", `members: [Human::"alice", Human::"bob"]`, `members: [Human::"alice", Human::"bob", Human::"dana", Human::"sam"]`)
+	files["policy/access/lent.cedar"] = []byte(`
+@id("lent-payments-are-looked-at")
+@owner("Human::\"sam\"")
+@because("Somebody looks at payments that are passed on.")
+@approval("team:payments")
+forbid (principal, action == Action::"pay", resource) when { context.args has amount };
+`)
+	w := worldOf(t, files)
+	w.tell("o-1", "delivered", 120)
+	root := w.lendable(w.open(support, "support"), 0)
+	asked := must[*control.Answer](t)(w.Delegate(t.Context(), support, root.ID, control.Delegation{To: helper(0).Identity, Args: amount(1)}))
+	if asked.Approval == nil || asked.Grant != nil {
+		t.Fatalf("%+v", asked)
+	}
+	for _, near := range []control.Caller{dana, bob, support, helper(0)} { // the owner of the lender, that of the receiver, both themselves
+		if _, _, err := w.AnswerApproval(t.Context(), near, asked.ID, control.Reply{Approve: true}); kind(t, err) != control.NotEligible {
+			t.Errorf("%s approved: %v", near.Identity, err)
+		}
+	}
+	w.approve(sam, asked.ID, control.Reply{})
+	if _, err := w.Redeem(t.Context(), helper(0), asked.ID, nil); kind(t, err) != control.NotYours {
+		t.Errorf("the receiver redeemed what the lender asked for: %v", err)
+	}
+	got := must[*control.Answer](t)(w.Redeem(t.Context(), support, asked.ID, nil))
+	if got.Grant == nil || got.Grant.Subject != helper(0).Identity || got.Grant.Parent != root.ID || got.Credential != nil {
+		t.Errorf("%+v", got.Grant)
+	}
+	check(t, fails(w.IssueCredential(t.Context(), helper(0), got.Grant.ID)))
+	w.sound()
+}
