@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -71,25 +70,17 @@ func ExactArgs(args json.RawMessage) (Constraints, error) {
 
 // Fixed are the arguments that have one value only, as a JSON object with sorted names, and the names of the others, sorted.
 func (cs Constraints) Fixed() (args json.RawMessage, open []string) {
-	var out []byte
-	for _, name := range slices.Sorted(maps.Keys(cs)) {
-		c := cs[name]
-		if c.Kind != ConstraintExact {
+	fixed := map[string]jsontext.Value{}
+	for name, c := range cs {
+		if c.Kind == ConstraintExact {
+			fixed[name] = c.Value
+		} else {
 			open = append(open, name)
-			continue
 		}
-		key, err := jsontext.AppendQuote(nil, name)
-		if err != nil { // no name of a JSON object
-			open = append(open, name)
-			continue
-		}
-		out = append(append(append(append(out, ','), key...), ':'), c.Value...)
 	}
-	if len(out) == 0 {
-		return nil, open
-	}
-	out[0] = '{'
-	return append(out, '}'), open
+	slices.Sort(open)
+	args, _ = strictjson.Marshal(fixed, strictjson.Deterministic(true)) // they have been read from JSON
+	return args, open
 }
 
 // members are the arguments by name, each in one form.

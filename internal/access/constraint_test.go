@@ -192,3 +192,21 @@ func TestI3_NarrowerIsNotWider(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsFixed(t *testing.T) {
+	cs := constraints(t, `{"b":{"type":"range","max":3},"z":{"type":"exact","value":{"y":1,"x":2}},"a":{"type":"exact","value":"<"},"c":{"type":"wildcard"}}`)
+	args, open := cs.Fixed()
+	if string(args) != `{"a":"<","z":{"x":2,"y":1}}` || fmt.Sprint(open) != "[b c]" {
+		t.Errorf("%s, open %v", args, open)
+	}
+	if args, open := (Constraints{}).Fixed(); string(args) != `{}` || open != nil {
+		t.Errorf("%s, open %v", args, open)
+	}
+	exact, err := ExactArgs(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, open := exact.Fixed(); string(again) != string(args) || open != nil {
+		t.Errorf("%s, open %v", again, open)
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/cedar-policy/cedar-go/types"
+
+	"github.com/writ-project/writ/internal/access"
 )
 
 // A short text can make many records of a list, so none is kept; the number of the others is bounded.
@@ -28,5 +30,15 @@ func TestArgsCacheIsBounded(t *testing.T) {
 	}
 	if len(c.read) > maxReadArgs {
 		t.Errorf("%d texts are kept", len(c.read))
+	}
+}
+
+func TestEntityCacheIsBounded(t *testing.T) {
+	c := newEntityCache()
+	for i := range 2 * maxReadEntities {
+		c.put(&access.Entity{ID: access.Ref{Type: "Order", ID: fmt.Sprint(i)}}, &node{})
+	}
+	if len(c.read) > maxReadEntities {
+		t.Errorf("%d entities are kept", len(c.read))
 	}
 }
