@@ -29,6 +29,7 @@ func rooms() map[string][]string {
 		"internal/devidp":         nil,
 		"internal/nodetest":       nil,
 		"internal/pgtest":         nil,
+		"internal/svidtest":       nil,
 		"internal/strace":         nil,
 		"internal/witness":        {"evidence"},
 		"client":                  nil,

@@ -1,20 +1,14 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"net/url"
-	"os"
 	"path/filepath"
-	"time"
+
+	"github.com/writ-project/writ/internal/svidtest"
 )
 
 const trustDomain = "bench.example"
@@ -32,14 +26,11 @@ type authority struct {
 }
 
 func newAuthority(folder string, agents int) (*authority, error) {
-	ca, err := certified(nil, func(c *x509.Certificate) {
-		c.IsCA, c.KeyUsage, c.ExtKeyUsage = true, x509.KeyUsageCertSign, nil
-		c.URIs = []*url.URL{{Scheme: "spiffe", Host: trustDomain}}
-	})
+	ca, err := svidtest.Authority(trustDomain)
 	if err != nil {
 		return nil, err
 	}
-	server, err := certified(nil, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} })
+	server, err := svidtest.Server()
 	if err != nil {
 		return nil, err
 	}
@@ -48,53 +39,17 @@ func newAuthority(folder string, agents int) (*authority, error) {
 		certificate: filepath.Join(folder, "tls.crt"), key: filepath.Join(folder, "tls.key"),
 	}
 	a.roots.AddCert(server.Leaf)
-	key, err := x509.MarshalPKCS8PrivateKey(server.PrivateKey)
-	if err != nil {
-		return nil, err
-	}
-	err = errors.Join(writePEM(a.bundle, "CERTIFICATE", ca.Certificate[0]), writePEM(a.certificate, "CERTIFICATE", server.Certificate[0]), writePEM(a.key, "PRIVATE KEY", key))
-	if err != nil {
+	if err := errors.Join(svidtest.Write(ca, a.bundle, ""), svidtest.Write(server, a.certificate, a.key)); err != nil {
 		return nil, err
 	}
 	for n := range agents {
-		svid, err := certified(&ca, func(c *x509.Certificate) { c.URIs = []*url.URL{spiffeID(trustDomain, n)} })
+		svid, err := svidtest.SVID(ca, trustDomain, spiffeID(trustDomain, n).Path)
 		if err != nil {
 			return nil, err
 		}
 		a.svids = append(a.svids, svid)
 	}
 	return a, nil
-}
-
-// certified is a certificate by an authority, or by itself.
-func certified(by *tls.Certificate, change func(*x509.Certificate)) (out tls.Certificate, err error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return out, err
-	}
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	if err != nil {
-		return out, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(tokenLife), BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	change(template)
-	parent, signer := template, any(key)
-	if by != nil {
-		parent, signer = by.Leaf, by.PrivateKey
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		return out, err
-	}
-	leaf, err := x509.ParseCertificate(raw)
-	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key, Leaf: leaf}, err
-}
-
-func writePEM(path, kind string, der []byte) error {
-	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }
 
 // domain is the trust domain that agents are known by, too; empty without one.

@@ -3,19 +3,14 @@ package app
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -31,41 +26,29 @@ import (
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/control"
 	"github.com/writ-project/writ/internal/devidp"
+	"github.com/writ-project/writ/internal/svidtest"
 )
 
 // certified is a certificate of an authority, or an authority of its own.
 func certified(t *testing.T, by *tls.Certificate, change func(*x509.Certificate)) tls.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	made, err := svidtest.Certified(by, change)
 	check(t, err)
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	check(t, err)
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
-		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	change(template)
-	parent, signer := template, any(key)
-	if by != nil {
-		parent, signer = by.Leaf, by.PrivateKey
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	check(t, err)
-	leaf, err := x509.ParseCertificate(raw)
-	check(t, err)
-	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key, Leaf: leaf}
+	return made
 }
 
 func authorityOf(t *testing.T, domain string) tls.Certificate {
 	t.Helper()
-	return certified(t, nil, func(c *x509.Certificate) {
-		c.IsCA, c.KeyUsage, c.URIs = true, x509.KeyUsageCertSign, []*url.URL{{Scheme: "spiffe", Host: domain}}
-	})
+	made, err := svidtest.Authority(domain)
+	check(t, err)
+	return made
 }
 
 func svidOf(t *testing.T, by tls.Certificate, domain, path string) tls.Certificate {
 	t.Helper()
-	return certified(t, &by, func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: domain, Path: path}} })
+	made, err := svidtest.SVID(by, domain, path)
+	check(t, err)
+	return made
 }
 
 func writePEM(t *testing.T, path, kind string, der []byte) string {
