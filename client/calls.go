@@ -83,6 +83,13 @@ func (c *Client) UseGrant(ctx context.Context, grant string) (*Used, error) {
 	return call[Used](ctx, c, post(below("/v1/grants/%s/uses", grant), nil))
 }
 
+// Introspect asks, as who guards a target, what a credential is good for at this moment (RFC 7662). One that is not good, or not for
+// the caller to know, is inactive, and nothing else is said of it. Whether it was shown by whom it is bound to is for the caller to
+// check: see Introspection.Confirmation.
+func (c *Client) Introspect(ctx context.Context, token string) (*Introspection, error) {
+	return call[Introspection](ctx, c, exchange{method: http.MethodPost, path: "/oauth/introspect", form: url.Values{"token": {token}}, again: true})
+}
+
 // ReportAction says what was done under a grant. It is not retried: a repeated report counts twice.
 func (c *Client) ReportAction(ctx context.Context, grant string, action Action) (*Done, error) {
 	return call[Done](ctx, c, post(below("/v1/grants/%s/actions", grant), action))

@@ -130,12 +130,13 @@ func fromFile(path string) func(context.Context) (string, error) {
 // exchange is one call, and how it may be repeated.
 type exchange struct {
 	method string
-	path   string // with query
-	body   any    // nil: none
-	key    string // Idempotency-Key, if the route takes one
-	trace  string // trace-id to go by
-	again  bool   // repeating it does no harm
-	public bool   // needs no token
+	path   string     // with query
+	body   any        // nil: none
+	form   url.Values // instead of body
+	key    string     // Idempotency-Key, if the route takes one
+	trace  string     // trace-id to go by
+	again  bool       // repeating it does no harm
+	public bool       // needs no token
 	accept string
 }
 
@@ -153,6 +154,9 @@ func (c *Client) do(ctx context.Context, x exchange) (*response, error) {
 		if body, err = json.Marshal(x.body); err != nil {
 			return nil, fmt.Errorf("client: %w", err)
 		}
+	}
+	if x.form != nil {
+		body = []byte(x.form.Encode())
 	}
 	pause := firstPause
 	for attempt := 1; ; attempt++ {
@@ -240,7 +244,10 @@ func (c *Client) newRequest(ctx context.Context, x exchange, body []byte) (*http
 	if x.accept == "" {
 		h.Set("Accept", "application/json, application/problem+json")
 	}
-	if body != nil {
+	switch {
+	case x.form != nil:
+		h.Set("Content-Type", "application/x-www-form-urlencoded")
+	case body != nil:
 		h.Set("Content-Type", "application/json")
 	}
 	if x.key != "" {

@@ -112,6 +112,41 @@ type Used struct {
 	Evidence Evidence `json:"evidence"`
 }
 
+// Introspection is what a credential is good for at this moment (RFC 7662 section 2.2). Only Active is there if it is not good.
+type Introspection struct {
+	Active       bool         `json:"active"`
+	Subject      string       `json:"sub,omitempty"`       // on whose behalf: the human, or else the root of the chain
+	ClientID     string       `json:"client_id,omitempty"` // who holds it
+	Audience     string       `json:"aud,omitempty"`
+	GrantID      string       `json:"jti,omitempty"`
+	ExpiresAt    int64        `json:"exp,omitempty"` // Unix seconds
+	Trace        string       `json:"txn,omitempty"` // trace-id of the task
+	Actor        *Actor       `json:"act,omitempty"`
+	Confirmation Confirmation `json:"cnf,omitzero"`
+	Details      []Details    `json:"authorization_details,omitempty"`
+}
+
+// Actor is who acts, the latest outermost (RFC 8693 section 4.1). It informs, and authorizes nothing.
+type Actor struct {
+	Subject string `json:"sub"`
+	Actor   *Actor `json:"act,omitempty"`
+}
+
+// Confirmation says what the holder must prove: a DPoP key (RFC 9449) or a certificate (RFC 8705), by thumbprint. Empty: nothing.
+type Confirmation struct {
+	Key         string `json:"jkt,omitempty"`
+	Certificate string `json:"x5t#S256,omitempty"`
+}
+
+// Details are what exactly a credential is for (RFC 9396).
+type Details struct {
+	Type       string `json:"type"` // writ_grant
+	Action     string `json:"action"`
+	Resource   string `json:"resource"`
+	ArgsDigest string `json:"args_digest,omitempty"` // sha256: and the hexadecimal hash of the arguments as they were asked with
+	Task       string `json:"task"`
+}
+
 // Outcome is a decision and what came of it.
 type Outcome struct {
 	Decision   Decision    `json:"decision"`

@@ -547,3 +547,58 @@ forbid (principal, action == Action::"pay", resource) when { context.args has am
 	check(t, fails(w.IssueCredential(t.Context(), helper(0), got.Grant.ID)))
 	w.sound()
 }
+
+// What whoever lent a right has read goes with it: lending it on does not wash the label off, and one gained later speaks against
+// what was lent before. Who lent nothing is not concerned.
+func TestLabelsGoDownTheChain(t *testing.T) {
+	files := lendingSite(t, 3)
+	edit(t, files, "catalog/agents.yaml", `openers: [Team::"support-agents"]`, `openers: [Team::"support-agents", Team::"helpers"]`)
+	alone := control.Caller{Identity: access.MustRef(`Agent::"triage-bot"`)} // nobody lends it anything
+	files["policy/schema.cedarschema"] = append(files["policy/schema.cedarschema"], `
+action publish appliesTo { principal: [Agent], resource: [Channel], context: { labels: { chain: Set<String> } } };
+`...)
+	files["policy/access/publish.cedar"] = []byte(`
+@id("anybody-publishes")
+@owner("Human::\"dana\"")
+@max_ttl("1h")
+@until("2027-12-31")
+permit (principal, action == Action::"publish", resource);
+@id("not-what-is-known-above")
+@owner("Human::\"dana\"")
+@because("Whoever lent this has seen customer data.")
+forbid (principal, action == Action::"publish", resource)
+when { context.labels.chain.contains("customer-data") };
+`)
+	w := worldOf(t, files)
+	w.tell("o-1", "delivered", 120)
+	publish := control.Ask{Action: access.MustRef(`Action::"publish"`), Resource: access.MustRef(`Channel::"customers"`), Mode: access.Delegate, TTL: 600}
+	sends, reads, apart := w.open(support, "support"), w.open(support, "support"), w.open(alone, "support")
+	publish.Task = sends
+	root := w.ok(support, publish)
+	middle := w.lend(support, root.ID, control.Delegation{To: helper(0).Identity, Mode: access.Delegate, TTL: 300})
+	leaf := w.lend(helper(0), middle.ID, control.Delegation{To: helper(1).Identity, TTL: 280})
+	publish.Task, publish.Mode = apart, access.Use
+	other := w.ok(alone, publish)
+	w.now = w.now.Add(time.Minute) // less is left of all than was asked for, and that is no reason to end it
+	w.tell("o-1", "delivered", 120)
+	publish.Task, publish.Mode = sends, access.Delegate
+	w.ok(support, publish) // brings the task a label that nothing speaks against
+	if !w.live(sam, leaf.ID) {
+		t.Fatal("a label that nothing speaks against ended it")
+	}
+
+	w.ok(support, control.Ask{Task: reads, Action: read, Resource: order1}) // in another task, by who is at the root
+	for name, id := range map[string]string{"middle": middle.ID, "leaf": leaf.ID} {
+		if w.live(sam, id) {
+			t.Errorf("%s outlived the label", name)
+		}
+	}
+	if !w.live(sam, root.ID) || !w.live(sam, other.ID) {
+		t.Error("what nothing speaks against is over")
+	}
+	answer := must[*control.Answer](t)(w.Delegate(t.Context(), support, root.ID, control.Delegation{To: helper(2).Identity}))
+	if answer.Decided.Code != access.CodeForbidden {
+		t.Errorf("%+v", answer.Decided)
+	}
+	w.sound()
+}

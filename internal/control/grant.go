@@ -255,7 +255,7 @@ func (c *Control) RevokeGrant(ctx context.Context, caller Caller, id string, on 
 		if err != nil {
 			return access.Ref{}, nil, notFound(err, "there is no grant %q", id)
 		}
-		chain, err := c.chain(v, grant.Parent)
+		chain, err := chainOf(v, grant.Parent)
 		if err != nil {
 			return access.Ref{}, nil, err
 		}

@@ -52,7 +52,7 @@ func (s *snapshot) known(v View, in *access.Input) error {
 func (c *Control) standing(v View, s *snapshot, in *access.Input) error {
 	r := &in.Request
 	in.Standing.Subject, in.Standing.Owned = s.statusOf(r.Subject), s.owned(r.Subject)
-	chain, err := c.chain(v, r.Parent)
+	chain, err := chainOf(v, r.Parent)
 	if err != nil {
 		return err
 	}
@@ -80,8 +80,8 @@ func (c *Control) standing(v View, s *snapshot, in *access.Input) error {
 	return nil
 }
 
-// chain loads a grant and everything above it, up to the root.
-func (c *Control) chain(v View, id string) ([]access.Grant, error) {
+// chainOf loads a grant and everything above it, up to the root.
+func chainOf(v View, id string) ([]access.Grant, error) {
 	var chain []access.Grant
 	for ; id != "" && len(chain) <= access.MaxDepth; id = chain[len(chain)-1].Parent {
 		grant, err := v.Grant(id)

@@ -383,7 +383,7 @@ func TestI5_AnIdentityThatLeavesTheCatalogIsDead(t *testing.T) {
 	grant := w.ok(support, under(task, "", read, access.Use, 0))
 	without := site(t)
 	text := string(without["catalog/agents.yaml"])
-	from, to := strings.Index(text, "  - id: Agent::\"support-bot\""), strings.Index(text, "  - id: Agent::\"report-bot\"")
+	from, to := strings.Index(text, "  - id: Agent::\"support-bot\""), strings.Index(text, "  - id: Agent::\"triage-bot\"")
 	without["catalog/agents.yaml"] = []byte(text[:from] + text[to:])
 	edit(t, without, "catalog/people.yaml", `members: [Agent::"support-bot"]`, `members: [Agent::"report-bot"]`)
 	h := w.meddled()

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -357,7 +358,8 @@ func (c *Control) redecide(v View, s *snapshot, cause *access.Input, gained gain
 	return drafts, nil
 }
 
-// touchedBy lists the live grants of the task, and of the identity's other tasks if a label is new to the identity.
+// touchedBy lists the live grants that labels can speak against: all of the task, and if a label is new to the identity, all that it
+// holds or has lent in other tasks.
 func touchedBy(v View, cause *access.Input, gained gain) ([]access.Grant, error) {
 	if len(gained.task)+len(gained.identity) == 0 {
 		return nil, nil
@@ -370,17 +372,43 @@ func touchedBy(v View, cause *access.Input, gained gain) ([]access.Grant, error)
 	if err != nil {
 		return nil, err
 	}
+	lent, err := v.LentGrants(cause.Request.Subject, mostLent)
+	if err != nil {
+		return nil, err
+	}
+	others := map[string]bool{}
 	for i := range tasks {
-		if tasks[i].ID == cause.Request.Task || tasks[i].Status == access.TaskEnded || tasks[i].Status == access.TaskSealed {
+		others[tasks[i].ID] = tasks[i].Status != access.TaskEnded && tasks[i].Status != access.TaskSealed
+	}
+	for i := range lent {
+		others[lent[i].Task] = others[lent[i].Task] || lent[i].Live(cause.Now)
+	}
+	for _, task := range slices.Sorted(maps.Keys(others)) {
+		if task == cause.Request.Task || !others[task] {
 			continue
 		}
-		more, err := v.ActiveGrants(tasks[i].ID, cause.Now)
+		grants, err := v.ActiveGrants(task, cause.Now)
 		if err != nil {
 			return nil, err
 		}
-		live = append(live, more...)
+		for i := range grants {
+			if concerned, err := concerns(v, cause.Request.Subject, &grants[i]); err != nil {
+				return nil, err
+			} else if concerned {
+				live = append(live, grants[i])
+			}
+		}
 	}
 	return live, nil
+}
+
+// concerns reports whether an identity holds a grant, or one above it.
+func concerns(v View, id access.Ref, grant *access.Grant) (bool, error) {
+	if grant.Subject == id || grant.Subject.IsZero() { // erased: nobody knows
+		return true, nil
+	}
+	chain, err := chainOf(v, grant.Parent)
+	return access.Lent(chain, id), err
 }
 
 func (c *Control) stillAllowed(v View, s *snapshot, cause *access.Input, grant *access.Grant, gained gain) (bool, error) {
@@ -388,7 +416,9 @@ func (c *Control) stillAllowed(v View, s *snapshot, cause *access.Input, grant *
 	if err != nil {
 		return false, ignoreNotFound(err)
 	}
-	in, err := c.input(v, s, before.Request)
+	request := before.Request
+	request.TTL, request.MaxUses = seconds(grant.ExpiresAt.Sub(cause.Now)), 0 // what is left of it is asked for, and no more
+	in, err := c.input(v, s, request)
 	var gone *Invalid
 	if errors.As(err, &gone) {
 		return false, nil // such as a resource that is no more: nothing speaks for the grant
@@ -400,10 +430,12 @@ func (c *Control) stillAllowed(v View, s *snapshot, cause *access.Input, grant *
 	if grant.Task == cause.Request.Task {
 		in.Facts.Labels.Task = union(in.Facts.Labels.Task, gained.task)
 	}
-	if slices.ContainsFunc(in.Standing.Chain, func(above access.Grant) bool { return above.Task == cause.Request.Task }) {
-		in.Facts.Labels.Chain = union(in.Facts.Labels.Chain, gained.task)
+	if access.Lent(in.Standing.Chain, cause.Request.Subject) {
+		in.Facts.Labels.Chain = union(in.Facts.Labels.Chain, gained.identity)
 	}
-	in.Facts.Labels.Identity = union(in.Facts.Labels.Identity, gained.identity)
+	if grant.Subject == cause.Request.Subject {
+		in.Facts.Labels.Identity = union(in.Facts.Labels.Identity, gained.identity)
+	}
 	return access.Decide(in, s).Outcome == access.Allow, nil
 }
 

@@ -28,6 +28,8 @@ type Options struct {
 	Site func(issuer string) map[string][]byte
 	Now  func() time.Time // nil: the system's clock
 	Log  *slog.Logger
+	// Configure changes the configuration, such as to TLS and SVIDs; nil: not.
+	Configure func(*app.Config)
 	// Limits per identity; zero: the default.
 	Limits app.Limits
 }
@@ -88,7 +90,14 @@ func (s *Sandbox) configure(o Options, listen string) (app.Config, error) {
 	if o.Limits != (app.Limits{}) {
 		config.Limits = o.Limits
 	}
-	return config, nil
+	if o.Configure != nil {
+		o.Configure(&config)
+	}
+	if config.TLS.Certificate != "" {
+		s.URL = "https://" + listen
+		config.URL = s.URL
+	}
+	return config, config.Check()
 }
 
 // Token is a token of the identity provider for an identity that the catalog knows by its id as subject.
