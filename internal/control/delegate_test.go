@@ -569,9 +569,10 @@ permit (principal, action == Action::"publish", resource);
 forbid (principal, action == Action::"publish", resource)
 when { context.labels.chain.contains("customer-data") };
 `)
+	files["catalog/board.yaml"] = []byte("resources: [{id: 'Channel::\"board\"', owner: 'Human::\"dana\"'}]\n")
 	w := worldOf(t, files)
 	w.tell("o-1", "delivered", 120)
-	publish := control.Ask{Action: access.MustRef(`Action::"publish"`), Resource: access.MustRef(`Channel::"customers"`), Mode: access.Delegate, TTL: 600}
+	publish := control.Ask{Action: access.MustRef(`Action::"publish"`), Resource: access.MustRef(`Channel::"board"`), Mode: access.Delegate, TTL: 600}
 	sends, reads, apart := w.open(support, "support"), w.open(support, "support"), w.open(alone, "support")
 	publish.Task = sends
 	root := w.ok(support, publish)
@@ -581,7 +582,7 @@ when { context.labels.chain.contains("customer-data") };
 	other := w.ok(alone, publish)
 	w.now = w.now.Add(time.Minute) // less is left of all than was asked for, and that is no reason to end it
 	w.tell("o-1", "delivered", 120)
-	publish.Task, publish.Mode = sends, access.Delegate
+	publish.Task, publish.Mode, publish.Resource = sends, access.Delegate, access.MustRef(`Channel::"customers"`)
 	w.ok(support, publish) // brings the task a label that nothing speaks against
 	if !w.live(sam, leaf.ID) {
 		t.Fatal("a label that nothing speaks against ended it")
