@@ -90,6 +90,14 @@ func allowed(args json.RawMessage, constrained Constraints) (Constraints, error)
 	return ExactArgs(args)
 }
 
+// Hops is how often a right to lend may still be passed on, one after the other.
+func (g *Grant) Hops() int {
+	if g.Mode != Delegate {
+		return 0
+	}
+	return max(g.deepest()-g.Depth, 0)
+}
+
 func (g *Grant) deepest() int {
 	if g.Deepest == 0 {
 		return MaxDepth

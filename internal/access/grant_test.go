@@ -101,6 +101,19 @@ func sameArgs(child, parent json.RawMessage) bool {
 	return g.covers(&r)
 }
 
+func TestHops(t *testing.T) {
+	for want, g := range map[int]Grant{
+		0: {Mode: Use}, MaxDepth: {Mode: Delegate}, MaxDepth - 3: {Mode: Delegate, Depth: 3}, 2: {Mode: Delegate, Depth: 1, Deepest: 3},
+	} {
+		if got := g.Hops(); got != want {
+			t.Errorf("%+v may be passed on %d times, want %d", g, got, want)
+		}
+	}
+	if g := (Grant{Mode: Delegate, Depth: 3, Deepest: 2}); g.Hops() != 0 {
+		t.Error("less than nothing")
+	}
+}
+
 func TestSameArgs(t *testing.T) {
 	same := [][2]string{
 		{``, `{}`}, {` {} `, ``}, {`{"a":1,"b":[1,2]}`, "{ \"b\" : [1,2],\n\"a\":1 }"}, {`{"a":"\u003c"}`, `{"a":"<"}`}, {`{"a":{"c":1,"b":2}}`, `{"a":{"b":2,"c":1}}`},

@@ -55,7 +55,7 @@ func taskOf(t *access.Task) client.Task {
 func grantOf(g *access.Grant) client.Grant {
 	return client.Grant{
 		ID: g.ID, Parent: g.Parent, Task: g.Task, Subject: g.Subject.String(), Action: g.Action.String(), Resource: g.Resource.String(),
-		Args: g.Args, Constraints: constraintsOf(g.Constraints), Mode: string(g.Mode), Depth: g.Depth, MaxUses: g.MaxUses, Uses: g.Uses, Status: string(g.Status), Reason: string(g.Reason),
+		Args: g.Args, Constraints: constraintsOf(g.Constraints), Mode: string(g.Mode), Depth: g.Depth, Hops: g.Hops(), MaxUses: g.MaxUses, Uses: g.Uses, Status: string(g.Status), Reason: string(g.Reason),
 		GrantedAt: g.GrantedAt, ExpiresAt: g.ExpiresAt, EndedAt: g.EndedAt,
 	}
 }
