@@ -249,6 +249,7 @@ type Grant struct {
 	Constraints json.RawMessage `json:"constraints,omitempty"` // of a right to lend: what its arguments must be, instead of Args
 	Mode        string          `json:"mode"`
 	Depth       int             `json:"depth,omitempty"`    // how many grants are above it
+	Hops        int             `json:"hops,omitempty"`     // of a right to lend: how often it may still be passed on
 	MaxUses     int64           `json:"max_uses,omitempty"` // 0: not counted
 	Uses        int64           `json:"uses,omitempty"`
 	Status      string          `json:"status"` // active or ended
