@@ -51,7 +51,7 @@ func (s *snapshot) known(v View, in *access.Input) error {
 // standing loads where the parties of the request stand.
 func (c *Control) standing(v View, s *snapshot, in *access.Input) error {
 	r := &in.Request
-	in.Standing.Subject, in.Standing.Owned = s.statusOf(r.Subject), s.owned(r.Subject)
+	in.Standing.Subject, in.Standing.Owned = s.statusOf(r.Subject), s.owned(r.Subject, in.Now)
 	if !r.Principal.IsZero() {
 		in.Standing.Principal = s.statusOf(r.Principal)
 	}
@@ -76,7 +76,7 @@ func (c *Control) standing(v View, s *snapshot, in *access.Input) error {
 			return err
 		}
 		in.Standing.Tasks = append(in.Standing.Tasks, task)
-		in.Standing.Above = append(in.Standing.Above, s.holder(chain[i].Subject))
+		in.Standing.Above = append(in.Standing.Above, s.holder(chain[i].Subject, in.Now))
 	}
 	return nil
 }

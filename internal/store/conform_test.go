@@ -98,7 +98,7 @@ func conformEmpty(t *testing.T, f *fixture) {
 	version := must[int64](t)(f.view().CatalogVersion())
 	same(t, "catalog version", version, int64(absent))
 	state := must[event.CatalogState](t)(f.view().Catalog())
-	same(t, "catalog", state, event.CatalogState{Statuses: map[event.Pseudonym]access.Status{}})
+	same(t, "catalog", state, event.CatalogState{Statuses: map[event.Pseudonym]event.IdentityStatus{}})
 }
 
 func conformAbsent(t *testing.T, f *fixture) {
@@ -289,7 +289,7 @@ func conformCatalog(t *testing.T, f *fixture) {
 	before := version()
 	state := must[event.CatalogState](t)(f.view().Catalog())
 	same(t, "objects", len(state.Objects), 2)
-	same(t, "status", state.Statuses[f.Pseudonym(bot)], access.Active)
+	same(t, "status", state.Statuses[f.Pseudonym(bot)].Status, access.Active)
 	same(t, "bundle before the first", state.Bundle, event.Bundle{})
 
 	f.record(f.object("resource", doc, event.OpChanged))
@@ -301,13 +301,13 @@ func conformCatalog(t *testing.T, f *fixture) {
 	f.record(f.object("resource", doc, event.OpRemoved), f.object(event.KindIdentity, bot, event.OpChanged))
 	state = must[event.CatalogState](t)(f.view().Catalog())
 	same(t, "objects, one removed", state.Objects, []event.CatalogObject{{Kind: event.KindIdentity, Name: bot.String(), Doc: json.RawMessage(`{"id":"Agent::\"bot\""}`)}})
-	same(t, "a change keeps the status", state.Statuses[f.Pseudonym(bot)], access.Suspended)
+	same(t, "a change keeps the status", state.Statuses[f.Pseudonym(bot)].Status, access.Suspended)
 	same(t, "bundle", state.Bundle, *bundle("policies"))
 	same(t, "content", string(must[[]byte](t)(f.view().BundleContent(bundle("policies").Hash))), "policies")
 	before = version()
 	f.record(f.object(event.KindIdentity, bot, event.OpRemoved))
 	state = must[event.CatalogState](t)(f.view().Catalog())
-	same(t, "a removed identity", state.Statuses[f.Pseudonym(bot)], access.Retired)
+	same(t, "a removed identity", state.Statuses[f.Pseudonym(bot)].Status, access.Retired)
 	if version() <= before {
 		t.Error("removing changes no version")
 	}

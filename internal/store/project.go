@@ -114,8 +114,9 @@ func (p *projection) identity(identity event.Pseudonym, status access.Status) er
 	if err := p.touchCatalog(); err != nil {
 		return err
 	}
-	return p.exec(`INSERT INTO identities (identity, status, version) VALUES ($1, $2, $3)
-		ON CONFLICT (identity) DO UPDATE SET status = excluded.status, version = excluded.version`, string(identity), string(status), p.index)
+	return p.exec(`INSERT INTO identities (identity, status, was, since, version) VALUES ($1, $2, '', $3, $4)
+		ON CONFLICT (identity) DO UPDATE SET status = excluded.status, was = identities.status, since = excluded.since, version = excluded.version`,
+		string(identity), string(status), micros(p.at), p.index)
 }
 
 func (p *projection) facts(e *event.FactsReported) error {

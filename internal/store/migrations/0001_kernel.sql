@@ -41,6 +41,8 @@ CREATE TABLE catalog_version (
 CREATE TABLE identities (
     identity TEXT PRIMARY KEY,
     status   TEXT   NOT NULL,
+    was      TEXT   NOT NULL, -- the status before
+    since    BIGINT NOT NULL, -- time of the entry that set the status
     version  BIGINT NOT NULL
 ){{clustered}};
 CREATE TABLE facts (

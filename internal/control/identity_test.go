@@ -1,0 +1,200 @@
+package control_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/access/event"
+	"github.com/writ-project/writ/internal/control"
+	"github.com/writ-project/writ/internal/store"
+)
+
+// set changes a status, as security does, and wants it allowed.
+func (w *world) set(identity access.Ref, status access.Status) {
+	w.t.Helper()
+	answer, err := w.SetStatus(w.t.Context(), sam, identity, status, control.Grounds{Reason: "for the test"})
+	check(w.t, err)
+	if refusal := answer.Refusal(); refusal != nil {
+		w.t.Fatal(refusal)
+	}
+}
+
+func TestI5_RetiringEndsEverythingForGood(t *testing.T) {
+	w := newWorld(t)
+	w.tell("o-1", "delivered", 120)
+	task := w.open(support, "support")
+	granted := w.ask(task, 40)
+	if answer, err := w.SetStatus(t.Context(), dana, support.Identity, access.Retired, control.Grounds{}); code(t, refusal(answer, err)) != access.CodeNotPermitted {
+		t.Error("retired without a policy that permits it")
+	}
+	w.set(support.Identity, access.Suspended)
+	w.set(support.Identity, access.Retired)
+	if w.live(sam, granted.Grant.ID) {
+		t.Error("the grant outlived its identity")
+	}
+	if refused := w.ask(task, 1); refused.Decided.Code != access.CodeIdentitySuspended {
+		t.Errorf("a retired identity was answered %s", refused.Decided.Code)
+	}
+	size := w.store.Size()
+	for _, status := range []access.Status{access.Active, access.Suspended} {
+		if _, err := w.SetStatus(t.Context(), sam, support.Identity, status, control.Grounds{}); kind(t, err) != control.WrongState {
+			t.Errorf("a retired identity became %s: %v", status, err)
+		}
+	}
+	if w.store.Size() != size {
+		t.Error("what is impossible was recorded")
+	}
+	// Whoever may not ask does not learn where it stands.
+	if answer, err := w.SetStatus(t.Context(), bob, support.Identity, access.Active, control.Grounds{}); code(t, refusal(answer, err)) != access.CodeNotPermitted {
+		t.Errorf("%v", err)
+	}
+	again := must[*control.Answer](t)(w.SetStatus(t.Context(), sam, support.Identity, access.Retired, control.Grounds{}))
+	if again.Refusal() != nil {
+		t.Error("retiring twice is no error")
+	}
+	w.sound()
+}
+
+// graced is the starter's site with a grace for what those who left owned.
+func graced(t *testing.T, grace string) control.Configuration {
+	t.Helper()
+	files := site(t)
+	if grace != "" {
+		files["policy/standing.yaml"] = []byte("owner_grace: " + grace + "\n")
+	}
+	return files
+}
+
+const suspendedFirst access.Status = "suspended, then retired"
+
+// What an owner who left owned goes on for the grace that policy sets, to the second; then it is denied, and nothing of it lives.
+func TestI9_AnOwnerWhoLeft(t *testing.T) {
+	for name, c := range map[string]struct {
+		grace  string
+		status access.Status
+		after  time.Duration
+		want   access.Code
+	}{
+		"no grace is set":                {"", access.Retired, 0, access.CodeOwnerMissing},
+		"a grace of nothing":             {"0s", access.Retired, 0, access.CodeOwnerMissing},
+		"the grace is not over":          {"1h", access.Retired, time.Hour - time.Microsecond, ""},
+		"the grace is over":              {"1h", access.Retired, time.Hour, access.CodeOwnerMissing},
+		"a suspended owner has no grace": {"1h", access.Suspended, 0, access.CodeOwnerMissing},
+		"nor has one who then left":      {"1h", suspendedFirst, 0, access.CodeOwnerMissing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := graced(t, c.grace)
+			files["policy/access/support.cedar"] = bytes.ReplaceAll(files["policy/access/support.cedar"], []byte(`@max_ttl("5m")`), []byte(`@max_ttl("2h")`))
+			w := worldOf(t, files)
+			w.tell("o-1", "delivered", 120)
+			task := w.open(support, "support")
+			granted := must[*control.Answer](t)(w.Request(t.Context(), support, control.Ask{
+				Task: task, Action: refund, Resource: order1, Args: []byte(`{"amount":4,"reason":"late"}`), TTL: 7200,
+			}))
+			if c.status == suspendedFirst {
+				w.set(dana.Identity, access.Suspended)
+				c.status = access.Retired
+			}
+			w.set(dana.Identity, c.status)
+			w.now = w.now.Add(c.after)
+			w.tell("o-1", "delivered", 120)
+			if live := w.live(sam, granted.Grant.ID); live != (c.want == "") {
+				t.Errorf("the grant from before is live: %v", live)
+			}
+			if answer := w.ask(task, 1); answer.Decided.Code != c.want {
+				t.Errorf("asked, it was %q, want %q", answer.Decided.Code, c.want)
+			}
+			answer := must[*control.Answer](t)(w.OpenTask(t.Context(), support, control.Opening{Type: "support", Purpose: "another"}))
+			if answer.Decided.Code != c.want {
+				t.Errorf("opening a task, it was %q, want %q", answer.Decided.Code, c.want)
+			}
+			w.sound()
+		})
+	}
+}
+
+// The grace is that of the bundle that is active when somebody asks, and counts from the entry that retired the owner: neither
+// another change of the catalog nor the same act again begins it anew.
+func TestI9_TheGraceCountsFromTheEntry(t *testing.T) {
+	w := worldOf(t, graced(t, "1h"))
+	w.tell("o-1", "delivered", 120)
+	task := w.open(support, "support")
+	w.set(dana.Identity, access.Retired)
+	left := w.now
+	w.now = w.now.Add(50 * time.Minute)
+	w.set(dana.Identity, access.Retired)
+	files := graced(t, "1h")
+	edit(t, files, "catalog/people.yaml", "members: [Human::\"sam\"]", "members: [Human::\"sam\", Human::\"bob\"]")
+	must[*control.Applied](t)(w.Apply(t.Context(), nil, files, nil, false))
+	w.tell("o-1", "delivered", 120)
+	if answer := w.ask(task, 1); answer.Decided.Outcome != access.Allow {
+		t.Fatalf("within the grace: %+v", answer.Decided)
+	}
+	w.now = left.Add(time.Hour)
+	if answer := w.ask(task, 1); answer.Decided.Code != access.CodeOwnerMissing {
+		t.Errorf("after the grace: %+v", answer.Decided)
+	}
+	files["policy/standing.yaml"] = []byte("owner_grace: 2h\n")
+	must[*control.Applied](t)(w.Apply(t.Context(), nil, files, nil, false))
+	if answer := w.ask(task, 1); answer.Decided.Outcome != access.Allow {
+		t.Errorf("a longer grace was set: %+v", answer.Decided)
+	}
+	// Somebody takes it over.
+	delete(files, "policy/standing.yaml")
+	edit(t, files, "catalog/agents.yaml", "  - id: Agent::\"support-bot\"\n    owner: Human::\"dana\"", "  - id: Agent::\"support-bot\"\n    owner: Human::\"alice\"")
+	must[*control.Applied](t)(w.Apply(t.Context(), nil, files, nil, false))
+	if answer := w.ask(task, 1); answer.Decided.Outcome != access.Allow {
+		t.Errorf("it has an owner again: %+v", answer.Decided)
+	}
+	w.sound()
+}
+
+// A right that was lent ends with the grace of its lender's owner.
+func TestI9_AGrantAboveWhoseOwnerLeft(t *testing.T) {
+	files := graced(t, "10m")
+	files["policy/access/support.cedar"] = bytes.ReplaceAll(files["policy/access/support.cedar"], []byte(`@max_ttl("5m")`), []byte(`@max_ttl("1h")`))
+	edit(t, files, "catalog/agents.yaml", "  - id: Agent::\"report-bot\"\n    owner: Human::\"dana\"", "  - id: Agent::\"report-bot\"\n    owner: Human::\"alice\"")
+	edit(t, files, "catalog/people.yaml", `members: [Agent::"support-bot"]`, `members: [Agent::"support-bot", Agent::"report-bot"]`)
+	w := worldOf(t, files)
+	w.tell("o-1", "delivered", 120)
+	parent := must[*control.Answer](t)(w.Request(t.Context(), support, control.Ask{
+		Task: w.open(support, "support"), Action: refund, Resource: order1, Args: []byte(`{"amount":4,"reason":"late"}`), TTL: 3600, Mode: access.Delegate,
+	}))
+	child := w.lend(parent.Grant, report)
+	w.set(dana.Identity, access.Retired)
+	for _, step := range []struct {
+		after time.Duration
+		live  bool
+	}{{10*time.Minute - time.Microsecond, true}, {time.Microsecond, false}} {
+		w.now = w.now.Add(step.after)
+		view := must[*control.GrantView](t)(w.ReadGrant(t.Context(), sam, child))
+		if view.Live != step.live || !step.live && view.Why != access.CodeParentRevoked {
+			t.Errorf("at %s: live %v, %s", w.now, view.Live, view.Why)
+		}
+	}
+}
+
+// lend records what passing on would: a child of another identity, with a task of its own.
+func (w *world) lend(parent *access.Grant, to control.Caller) string {
+	w.t.Helper()
+	const id = "lent"
+	request := access.Request{
+		Subject: to.Identity, Action: parent.Action, Resource: parent.Resource, Args: parent.Args, Mode: access.Use,
+		Task: w.open(to, "support"), Parent: parent.ID,
+	}
+	input := must[[]byte](w.t)(json.Marshal(access.Input{Request: request}))
+	_, err := w.store.Update(w.t.Context(), func(v *store.View) (event.Change, error) {
+		return event.Change{Drafts: []event.Draft{{
+			Task: request.Task, Values: map[string]json.RawMessage{event.SlotInput: input},
+			Event: &event.DecisionMade{
+				ID: id, Subject: v.Pseudonym(to.Identity), Action: parent.Action, Outcome: access.Allow,
+				Grant: &event.GrantMade{Parent: parent.ID, Mode: access.Use, Depth: 1, ExpiresAt: parent.ExpiresAt},
+			},
+		}}}, nil
+	})
+	check(w.t, err)
+	return id
+}
