@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/writ-project/writ/internal/access"
@@ -80,11 +82,16 @@ func (s *snapshot) owned(id access.Ref, now time.Time) bool {
 	if id.Type == access.TypeHuman {
 		return true
 	}
-	owner := s.stands(identity.Owner)
-	if owner.Status == access.Retired && owner.Was == access.Active && s.bundle != nil {
-		return now.Before(owner.Since.Add(s.bundle.OwnerGrace()))
+	return s.IsActive(identity.Owner) || now.Before(s.graceEnd(identity.Owner))
+}
+
+// graceEnd is when what a human owned who left is over; zero if there is no grace.
+func (s *snapshot) graceEnd(owner access.Ref) time.Time {
+	stands := s.stands(owner)
+	if stands.Status != access.Retired || stands.Was != access.Active || s.bundle == nil {
+		return time.Time{}
 	}
-	return owner.Status == access.Active
+	return stands.Since.Add(s.bundle.OwnerGrace())
 }
 
 // holder is where the holder of a grant stands at a moment: active only if it is owned, and the human it runs for is active.
@@ -94,4 +101,122 @@ func (s *snapshot) holder(id access.Ref, now time.Time) access.Status {
 		return access.Suspended
 	}
 	return s.statusOf(id)
+}
+
+// IdentityView is an identity of the catalog, and where it stands.
+type IdentityView struct {
+	Identity access.Identity
+	Status   access.Status
+	Since    time.Time     // of the status
+	Owner    access.Status // where its owner stands; "" for humans, who answer for themselves
+	GraceEnd time.Time     // of what an owner who left owned; zero if the owner did not leave, or there is no grace
+	Overdue  bool          // the day by which it was to be looked at again is over, and it is not retired
+}
+
+// IdentityQuery says which identities are listed.
+type IdentityQuery struct {
+	Owner   access.Ref // only what this human owns; zero: of anybody
+	Overdue bool       // only what should have been looked at again
+	After   access.Ref // only those after it, in the order of ids
+	Limit   int        // at most so many
+}
+
+// Identities lists what the caller may see, in the order of ids: itself, what it owns, and everything if it may read evidence.
+// more tells whether there are others after the last one.
+func (c *Control) Identities(ctx context.Context, caller Caller, q IdentityQuery) (list []IdentityView, more bool, err error) {
+	all, err := c.readsEvidence(ctx, caller)
+	if err != nil {
+		return nil, false, err
+	}
+	err = c.ledger.Read(ctx, func(v View) error {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return err
+		}
+		list, more = nil, false
+		identities := s.index.Catalog().Identities // ordered
+		from, found := slices.BinarySearchFunc(identities, q.After, func(i access.Identity, ref access.Ref) int { return i.ID.Compare(ref) })
+		if found {
+			from++
+		}
+		now := v.Now()
+		for i := from; i < len(identities) && !more; i++ {
+			identity := &identities[i]
+			if !all && identity.ID != caller.Identity && identity.Owner != caller.Identity || !q.Owner.IsZero() && identity.Owner != q.Owner {
+				continue
+			}
+			view := s.viewIdentity(identity, now)
+			switch {
+			case q.Overdue && !view.Overdue:
+			case len(list) == q.Limit:
+				more = true
+			default:
+				list = append(list, view)
+			}
+		}
+		return nil
+	})
+	return list, more, err
+}
+
+// ReadIdentity reads one identity, for itself, its owner and whoever may read about it.
+func (c *Control) ReadIdentity(ctx context.Context, caller Caller, id access.Ref) (*IdentityView, error) {
+	if err := c.mayRead(ctx, caller, id); err != nil {
+		return nil, err
+	}
+	var out IdentityView
+	err := c.ledger.Read(ctx, func(v View) error {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return err
+		}
+		identity, ok := s.index.Identity(id)
+		if !ok {
+			return invalid(NotYours, "there is no identity %s in the catalog", id)
+		}
+		out = s.viewIdentity(identity, v.Now())
+		return nil
+	})
+	return &out, err
+}
+
+func (s *snapshot) viewIdentity(identity *access.Identity, now time.Time) IdentityView {
+	stands := s.stands(identity.ID)
+	return IdentityView{
+		Identity: *identity, Status: stands.Status, Since: stands.Since,
+		Owner: s.statusOf(identity.Owner), GraceEnd: s.graceEnd(identity.Owner),
+		Overdue: stands.Status != access.Retired && overdue(identity.ReviewBy, now),
+	}
+}
+
+// overdue reports whether a day is over, in UTC.
+func overdue(day string, now time.Time) bool {
+	by, err := time.Parse(time.DateOnly, day)
+	return err == nil && !now.Before(by.AddDate(0, 0, 1))
+}
+
+// readsEvidence reports whether the caller may read evidence. A no is no refusal here, so nothing is recorded of it.
+func (c *Control) readsEvidence(ctx context.Context, caller Caller) (bool, error) {
+	var would bool
+	var refusal *Refusal
+	err := c.ledger.Read(ctx, func(v View) error {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return err
+		}
+		if s.statusOf(caller.Identity) != access.Active {
+			would = true // and is told no, below
+			return nil
+		}
+		answer, _, err := c.act(v, s, caller, act{name: access.ActReadEvidence, resource: access.Installation()})
+		would = err == nil && answer.Decided.Outcome == access.Allow
+		if errors.As(err, &refusal) {
+			return nil
+		}
+		return err
+	})
+	if err != nil || !would {
+		return false, err
+	}
+	return true, c.MayReadEvidence(ctx, caller)
 }
