@@ -3,6 +3,7 @@ package control_test
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -197,4 +198,80 @@ func (w *world) lend(parent *access.Grant, to control.Caller) string {
 	})
 	check(w.t, err)
 	return id
+}
+
+func TestWhoSeesWhichIdentities(t *testing.T) {
+	w := newWorld(t)
+	list := func(caller control.Caller, q control.IdentityQuery) string {
+		t.Helper()
+		if q.Limit == 0 {
+			q.Limit = 100
+		}
+		found, more, err := w.Identities(t.Context(), caller, q)
+		check(t, err)
+		var out []string
+		for i := range found {
+			out = append(out, found[i].Identity.ID.ID)
+		}
+		if more {
+			out = append(out, "…")
+		}
+		return strings.Join(out, " ")
+	}
+	size := w.store.Size()
+	for _, c := range []struct {
+		caller control.Caller
+		query  control.IdentityQuery
+		want   string
+	}{
+		{support, control.IdentityQuery{}, "support-bot"},
+		{dana, control.IdentityQuery{}, "report-bot support-bot dana"},
+		{dana, control.IdentityQuery{Limit: 2}, "report-bot support-bot …"},
+		{dana, control.IdentityQuery{After: support.Identity}, "dana"},
+		{dana, control.IdentityQuery{Owner: dana.Identity}, "report-bot support-bot"},
+		{dana, control.IdentityQuery{Owner: alice.Identity}, ""},
+	} {
+		if got := list(c.caller, c.query); got != c.want {
+			t.Errorf("%s, %+v: %q, want %q", c.caller.Identity, c.query, got, c.want)
+		}
+	}
+	if w.store.Size() != size {
+		t.Error("seeing what is one's own was recorded")
+	}
+	if got := list(sam, control.IdentityQuery{}); got != "report-bot support-bot alice bob dana sam order-system" {
+		t.Errorf("an auditor sees %q", got)
+	}
+	if w.store.Size() != size+1 {
+		t.Error("that an auditor may read was not recorded once")
+	}
+	if got := list(sam, control.IdentityQuery{Limit: 1, After: access.MustRef(`Agent::"s"`)}); got != "support-bot …" {
+		t.Errorf("after one that is not there: %q", got)
+	}
+	w.set(dana.Identity, access.Suspended)
+	if _, _, err := w.Identities(t.Context(), dana, control.IdentityQuery{Limit: 1}); code(t, err) != access.CodeIdentitySuspended {
+		t.Errorf("a suspended human: %v", err)
+	}
+	if got := list(support, control.IdentityQuery{}); got != "support-bot" {
+		t.Errorf("whose owner is suspended sees %q", got)
+	}
+	w.sound()
+}
+
+func TestReviewsAreOverdueWhenTheDayIsOver(t *testing.T) {
+	w := newWorld(t)
+	w.now = time.Date(2027, 12, 31, 23, 59, 59, 999999999, time.UTC)
+	overdue := func() (n int) {
+		t.Helper()
+		found, _, err := w.Identities(t.Context(), dana, control.IdentityQuery{Overdue: true, Limit: 10})
+		check(t, err)
+		return len(found)
+	}
+	if n := overdue(); n != 0 {
+		t.Errorf("on the day itself %d are overdue", n)
+	}
+	w.set(report.Identity, access.Retired)
+	w.now = w.now.Add(time.Nanosecond)
+	if n := overdue(); n != 1 {
+		t.Errorf("the day is over, and %d are overdue; who is retired needs no look", n)
+	}
 }
