@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"fmt"
 	"maps"
 	"reflect"
 
@@ -17,10 +16,7 @@ func Adopt(files map[string][]byte, name string, identity access.Identity) ([]by
 	if _, ok := files[name]; ok {
 		return nil, Faults{{File: name, Message: "the file is there already: move it, or add the identity to it by hand"}}
 	}
-	text, err := yaml.Marshal(map[string][]any{"identities": {documentOf(&identity)}})
-	if err != nil {
-		return nil, fmt.Errorf("write %s: %w", identity.ID, err)
-	}
+	text, _ := yaml.Marshal(map[string][]any{"identities": {documentOf(&identity)}}) // texts always marshal
 	all := maps.Clone(files)
 	if all == nil {
 		all = map[string][]byte{}

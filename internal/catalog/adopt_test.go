@@ -68,8 +68,10 @@ func TestAdopted(t *testing.T) {
 		t.Error("the other files were changed")
 	}
 	human := access.Identity{ID: access.MustRef(`Human::"eve"`), Match: adopted("https://idp.example", "eve", nil).Match}
-	if _, err := Adopt(files, "new.yaml", human); err != nil {
-		t.Errorf("a human: %v", err)
+	for _, others := range []map[string][]byte{files, nil} {
+		if _, err := Adopt(others, "new.yaml", human); err != nil {
+			t.Errorf("a human: %v", err)
+		}
 	}
 	several := adopted("https://idp.example", "x", func(i *access.Identity) { i.Purpose = "one line\n  and another: #2" })
 	if _, err := Adopt(files, "new.yaml", several); err != nil {
@@ -96,6 +98,7 @@ func TestWhatCannotBeAdopted(t *testing.T) {
 		"a resource":                     {adopted(idp, "x", func(i *access.Identity) { i.ID = access.MustRef(`Table::"x"`) }), "an identity is an Agent, a Workload or a Human"},
 		"a subject that steers terminal": {adopted(idp, "a\x1b[2J", nil), "invisible or control character"},
 		"a subject of two lines":         {adopted(idp, "a\nb", nil), "invisible or control character"},
+		"a subject that is not UTF-8":    {adopted(idp, "\xff", nil), "tags are not read"},
 		"a subject that is too long":     {adopted(idp, strings.Repeat("s", 2049), nil), "2049 bytes"},
 		"white space at an end":          {adopted(idp, "x", func(i *access.Identity) { i.Purpose = " p" }), "white space"},
 	} {

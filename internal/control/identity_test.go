@@ -257,6 +257,20 @@ func TestWhoSeesWhichIdentities(t *testing.T) {
 	w.sound()
 }
 
+// Where the schema does not know the act of reading evidence, nobody sees more than what is theirs.
+func TestWithoutAuditorsEverybodySeesWhatIsTheirs(t *testing.T) {
+	files := site(t)
+	edit(t, files, "policy/schema.cedarschema", "  action read_evidence appliesTo { principal: [Human], resource: [Installation] };\n", "")
+	edit(t, files, "policy/access/governance.cedar", `Writ::Action::"read_evidence", `, "")
+	w := worldOf(t, files)
+	found, _, err := w.Identities(t.Context(), sam, control.IdentityQuery{Limit: 10})
+	check(t, err)
+	if len(found) != 1 || found[0].Identity.ID != sam.Identity {
+		t.Errorf("%+v", found)
+	}
+	w.sound()
+}
+
 func TestReviewsAreOverdueWhenTheDayIsOver(t *testing.T) {
 	w := newWorld(t)
 	w.now = time.Date(2027, 12, 31, 23, 59, 59, 999999999, time.UTC)
