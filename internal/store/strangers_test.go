@@ -79,6 +79,9 @@ func TestStrangersAreBounded(t *testing.T) {
 		}
 		f.now = f.now.Add(time.Second)
 		f.note(batch(MaxStrangers, 64)...)
+		if count() != MaxStrangers {
+			t.Errorf("%d rows, 64 more have come", count())
+		}
 		f.note(batch(MaxStrangers, 64)...) // the same again
 		if n := count(); n > MaxStrangers || n < MaxStrangers-64 {
 			t.Errorf("%d rows", n)
