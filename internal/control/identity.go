@@ -142,7 +142,8 @@ func (c *Control) Identities(ctx context.Context, caller Caller, q IdentityQuery
 		now := v.Now()
 		for i := from; i < len(identities) && !more; i++ {
 			identity := &identities[i]
-			if !all && identity.ID != caller.Identity && identity.Owner != caller.Identity || !q.Owner.IsZero() && identity.Owner != q.Owner {
+			if !all && identity.ID != caller.Identity && identity.Owner != caller.Identity || !q.Owner.IsZero() && identity.Owner != q.Owner ||
+				q.Overdue && !overdue(identity.ReviewBy, now) { // before the status, which costs a pseudonym
 				continue
 			}
 			view := s.viewIdentity(identity, now)
@@ -189,10 +190,9 @@ func (s *snapshot) viewIdentity(identity *access.Identity, now time.Time) Identi
 	}
 }
 
-// overdue reports whether a day is over, in UTC.
+// overdue reports whether a day, written as in 2027-06-30, is over in UTC.
 func overdue(day string, now time.Time) bool {
-	by, err := time.Parse(time.DateOnly, day)
-	return err == nil && !now.Before(by.AddDate(0, 0, 1))
+	return day != "" && day < now.UTC().Format(time.DateOnly)
 }
 
 // readsEvidence reports whether the caller may read evidence. A no is no refusal here, so nothing is recorded of it.

@@ -289,3 +289,23 @@ func TestReviewsAreOverdueWhenTheDayIsOver(t *testing.T) {
 		t.Errorf("the day is over, and %d are overdue; who is retired needs no look", n)
 	}
 }
+
+// What is being decided at the instant in which the owner leaves, or the agent is retired, is decided on what is so then.
+func TestI5_RetiredWhileDeciding(t *testing.T) {
+	for name, c := range map[string]struct {
+		identity access.Ref
+		want     access.Code
+	}{"the agent": {support.Identity, access.CodeIdentitySuspended}, "its owner": {dana.Identity, access.CodeOwnerMissing}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			h := w.meddled()
+			w.tell("o-1", "delivered", 120)
+			task := w.open(support, "support")
+			h.between = func() { w.set(c.identity, access.Retired) }
+			if answer := w.ask(task, 1); answer.Decided.Code != c.want || answer.Credential != nil {
+				t.Errorf("%+v", answer.Decided)
+			}
+			w.sound()
+		})
+	}
+}

@@ -52,7 +52,7 @@ func (r *Refusal) Next() string {
 	case access.CodeIdentityUnknown:
 		return "This identity is not in the catalog. Its owner must register it."
 	case access.CodeIdentitySuspended:
-		return "This identity, or the person it runs for, is suspended. Ask its owner."
+		return "This identity, or the person it runs for, is suspended or retired. Ask its owner."
 	case access.CodeOwnerMissing:
 		return "This identity has no active owner. Somebody must take it over first."
 	case access.CodePolicyError:
