@@ -309,3 +309,30 @@ func TestI5_RetiredWhileDeciding(t *testing.T) {
 		})
 	}
 }
+
+// Dropping an identity from the catalog and declaring it anew gives back neither what suspending took, nor what retiring did.
+func TestI5_ACatalogDoesNotBringBack(t *testing.T) {
+	batch := access.MustRef(`Workload::"batch"`)
+	for _, stood := range []access.Status{access.Active, access.Suspended, access.Retired} {
+		t.Run(string(stood), func(t *testing.T) {
+			without, with := site(t), site(t)
+			with["catalog/batch.yaml"] = []byte("identities:\n  - {id: Workload::\"batch\", owner: Human::\"dana\", purpose: p, review_by: 2027-06-30}\n")
+			w := worldOf(t, with)
+			if stood != access.Active {
+				w.set(batch, stood)
+			}
+			for range 2 {
+				must[*control.Applied](t)(w.Apply(t.Context(), nil, without, nil, false))
+				must[*control.Applied](t)(w.Apply(t.Context(), nil, with, nil, false))
+				view := must[*control.IdentityView](t)(w.ReadIdentity(t.Context(), sam, batch))
+				if view.Status != stood {
+					t.Errorf("it was %s, and is %s", stood, view.Status)
+				}
+			}
+			if stood != access.Retired {
+				w.set(batch, access.Active)
+			}
+			w.sound()
+		})
+	}
+}

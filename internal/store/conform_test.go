@@ -289,9 +289,10 @@ func conformCatalog(t *testing.T, f *fixture) {
 	before := version()
 	state := must[event.CatalogState](t)(f.view().Catalog())
 	same(t, "objects", len(state.Objects), 2)
-	same(t, "status", state.Statuses[f.Pseudonym(bot)].Status, access.Active)
+	same(t, "status", state.Statuses[f.Pseudonym(bot)], event.IdentityStatus{Status: access.Active, Since: f.now})
 	same(t, "bundle before the first", state.Bundle, event.Bundle{})
 
+	f.now = f.now.Add(time.Microsecond)
 	f.record(f.object("resource", doc, event.OpChanged))
 	f.record(statusOf(f.Pseudonym(bot), access.Suspended))
 	f.activate("policies")
@@ -301,7 +302,8 @@ func conformCatalog(t *testing.T, f *fixture) {
 	f.record(f.object("resource", doc, event.OpRemoved), f.object(event.KindIdentity, bot, event.OpChanged))
 	state = must[event.CatalogState](t)(f.view().Catalog())
 	same(t, "objects, one removed", state.Objects, []event.CatalogObject{{Kind: event.KindIdentity, Name: bot.String(), Doc: json.RawMessage(`{"id":"Agent::\"bot\""}`)}})
-	same(t, "a change keeps the status", state.Statuses[f.Pseudonym(bot)].Status, access.Suspended)
+	suspended := event.IdentityStatus{Status: access.Suspended, Was: access.Active, Since: f.now}
+	same(t, "a change keeps the status", state.Statuses[f.Pseudonym(bot)], suspended)
 	same(t, "bundle", state.Bundle, *bundle("policies"))
 	same(t, "content", string(must[[]byte](t)(f.view().BundleContent(bundle("policies").Hash))), "policies")
 	before = version()
@@ -311,6 +313,11 @@ func conformCatalog(t *testing.T, f *fixture) {
 	if version() <= before {
 		t.Error("removing changes no version")
 	}
+	f.now = f.now.Add(time.Microsecond)
+	f.record(f.object(event.KindIdentity, bot, event.OpAdded))
+	suspended.Was, suspended.Since = access.Retired, f.now
+	state = must[event.CatalogState](t)(f.view().Catalog())
+	same(t, "added again, it is as it was", state.Statuses[f.Pseudonym(bot)], suspended)
 }
 
 func conformFacts(t *testing.T, f *fixture) {
