@@ -50,7 +50,7 @@ type commands struct {
 	Approve    approveCommand    `cmd:"" help:"Say yes to a question."`
 	Deny       denyCommand       `cmd:"" help:"Say no to a question."`
 	Revoke     revokeCommand     `cmd:"" help:"End a grant, a task, or everything an identity has."`
-	Identity   identityCommand   `cmd:"" help:"Bring a suspended identity back."`
+	Identity   identityCommand   `cmd:"" help:"List identities, suspend, resume and retire them, adopt unknown ones."`
 	Why        whyCommand        `cmd:"" help:"Show every access that a subject has, and the decision behind it."`
 
 	Policy   policyCommand   `cmd:"" help:"Check and test a policy bundle."`

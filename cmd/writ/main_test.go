@@ -50,7 +50,7 @@ func installation(t *testing.T, env *testscript.Env) error {
 	env.Setenv("SITE", folder)
 	for name, identity := range map[string]string{
 		"SUPPORT": `Agent::"support-bot"`, "TRIAGE": `Agent::"triage-bot"`, "LOOKUP": `Agent::"lookup-bot"`, "REPORT": `Agent::"report-bot"`, "BOB": `Human::"bob"`, "DANA": `Human::"dana"`, "SAM": `Human::"sam"`,
-		"ORDERS": `Workload::"order-system"`,
+		"ORDERS": `Workload::"order-system"`, "NIGHT": `Workload::"night-batch"`, // whom no catalog knows
 	} {
 		file, err := server.TokenFile(access.MustRef(identity), time.Hour)
 		if err != nil {

@@ -139,6 +139,7 @@ const (
 	ActRevoke         = "revoke"
 	ActSuspend        = "suspend"
 	ActResume         = "resume"
+	ActRetire         = "retire"
 	ActRead           = "read"
 	ActReadEvidence   = "read_evidence"
 	ActErase          = "erase"

@@ -10,29 +10,6 @@ import (
 	"github.com/writ-project/writ/internal/control"
 )
 
-func (s *server) suspend(c *call) (*reply, error) { return s.setStatus(c, access.Suspended) }
-
-func (s *server) resume(c *call) (*reply, error) { return s.setStatus(c, access.Active) }
-
-func (s *server) setStatus(c *call, status access.Status) (*reply, error) {
-	body, err := decode[client.StatusChange](c, "identity")
-	if err != nil {
-		return nil, err
-	}
-	identity, err := access.ParseRef(body.Identity)
-	if err != nil {
-		return nil, badArgument("identity: " + err.Error())
-	}
-	if err := checkReason(body.Reason); err != nil {
-		return nil, err
-	}
-	answer, err := s.Control.SetStatus(c.Context(), c.caller, identity, status, control.Grounds{Reason: body.Reason, Approval: body.Approval})
-	if err != nil {
-		return nil, err
-	}
-	return doneOf(answer)
-}
-
 func (s *server) pushFacts(c *call) (*reply, error) {
 	body, err := decode[client.Facts](c, "facts")
 	if err != nil {

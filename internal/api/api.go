@@ -189,8 +189,12 @@ func (s *server) routes() []route {
 
 		{method: get, path: "/v1/whoami", handle: s.whoami},
 		{method: get, path: "/v1/access", handle: s.why, query: []string{"subject", "at"}},
+		{method: get, path: "/v1/identities", handle: s.identities, query: []string{"owner", "overdue", "after", "limit"}},
+		{method: get, path: "/v1/identities/show", handle: s.showIdentity, query: []string{"id"}},
+		{method: get, path: "/v1/identities/unknown", handle: s.unknownIdentities, query: []string{"after", "limit"}},
 		{method: post, path: "/v1/identities/suspend", handle: s.suspend, body: mustBody},
 		{method: post, path: "/v1/identities/resume", handle: s.resume, body: mustBody},
+		{method: post, path: "/v1/identities/retire", handle: s.retire, body: mustBody},
 		{method: post, path: "/v1/facts", handle: s.pushFacts, body: mustBody},
 		{method: post, path: "/v1/apply", handle: s.apply, body: configurationBody, timeout: time.Minute},
 

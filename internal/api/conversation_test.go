@@ -188,6 +188,7 @@ func (k *talk) take(t *testing.T, s *step) {
 	if s.Sweep {
 		_, err := k.control.Sweep(t.Context())
 		check(t, err)
+		check(t, k.control.RecordStrangers(t.Context()))
 	}
 	if s.Prune != "" {
 		k.prune(k.fill(s.Prune))

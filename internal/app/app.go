@@ -370,6 +370,7 @@ func (a *App) loop(ctx context.Context) {
 // round does what is due, and keeps what went wrong for health until a later round goes well.
 func (a *App) round(ctx context.Context) {
 	sound, sweep, kept := a.store.Recover(ctx), a.sweep(ctx), a.store.KeepHead()
+	strangers := a.Control.RecordStrangers(ctx)
 	if ctx.Err() != nil {
 		return // what fails now fails because of the end
 	}
@@ -381,6 +382,9 @@ func (a *App) round(ctx context.Context) {
 	}
 	if kept != nil {
 		a.log.ErrorContext(ctx, "the acknowledged head", slog.Any("error", kept))
+	}
+	if strangers != nil { // nothing that must be recorded: no trouble for others
+		a.log.WarnContext(ctx, "unknown identities", slog.Any("error", strangers))
 	}
 	a.trouble.Store(nil)
 	if err := errors.Join(sound, sweep, kept); err != nil {

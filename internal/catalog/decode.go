@@ -20,11 +20,15 @@ func (r *reader) identity(n *yaml.Node) bool {
 		return false
 	}
 	id, ok := o.id(`Agent::"some-name"`, identityType)
+	standard := []string{"owner", "purpose", "status"}
+	if id.Type != access.TypeHuman {
+		standard = append(standard, "review_by")
+	}
 	v := access.Identity{
 		ID:         id,
 		Purpose:    o.prose("purpose"),
 		ReviewBy:   o.date("review_by"),
-		Attributes: o.attributes("owner", "purpose", "status"),
+		Attributes: o.attributes(standard...),
 	}
 	switch {
 	case !ok: // what it must have depends on its type

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -76,47 +75,4 @@ func (c *Control) approved(v View, id string, r *access.Request, hasContent bool
 		return nil, &Refusal{Code: code, Approval: id}
 	}
 	return &approval, nil
-}
-
-// SetStatus suspends an identity (everything it has is dead at that commit, I5), or makes it active again.
-func (c *Control) SetStatus(ctx context.Context, caller Caller, identity access.Ref, status access.Status, on Grounds) (*Answer, error) {
-	if status != access.Active && status != access.Suspended {
-		return nil, invalid(InvalidArgument, "an identity is suspended or made active; the catalog retires it")
-	}
-	if err := checkReason(on.Reason); err != nil {
-		return nil, err
-	}
-	name := access.ActResume
-	if status == access.Suspended {
-		name = access.ActSuspend
-	}
-	decide := func(v View) (*Answer, event.Change, error) {
-		s, err := c.snapshot(v)
-		if err != nil {
-			return nil, event.Change{}, err
-		}
-		if _, ok := s.index.Identity(identity); !ok {
-			return nil, event.Change{}, invalid(UnknownResource, "there is no identity %s in the catalog", identity)
-		}
-		answer, change, err := c.act(v, s, caller, act{name: name, resource: identity, approval: on.Approval})
-		if err != nil || answer.Decided.Outcome != access.Allow || s.statusOf(identity) == status {
-			return answer, change, err
-		}
-		by := event.By{Kind: event.ByDecision, Decision: answer.ID}
-		change.Drafts = append(change.Drafts, withReason([]event.Draft{{Event: &event.IdentityChanged{Identity: v.Pseudonym(identity), Status: status, By: by}}}, on.Reason)...)
-		return answer, change, nil
-	}
-	if status == access.Suspended {
-		return c.lessen(ctx, caller, decide)
-	}
-	var answer *Answer
-	receipt, err := c.update(ctx, caller, func(v View) (change event.Change, err error) {
-		answer, change, err = decide(v)
-		return change, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	c.finish(answer, receipt)
-	return answer, nil
 }

@@ -208,7 +208,7 @@ func (s *snapshot) plan(files Configuration) (*plan, error) {
 
 // checkAttributes makes sure that what the catalog gives fits the schema, so that no decision fails on it later.
 func (p *plan) checkAttributes(index *access.Index) error {
-	trial := &snapshot{index: index, bundle: p.bundle, status: map[event.Pseudonym]access.Status{}, pseudo: func(access.Ref) event.Pseudonym { return "" }}
+	trial := &snapshot{index: index, bundle: p.bundle, status: map[event.Pseudonym]event.IdentityStatus{}, pseudo: func(access.Ref) event.Pseudonym { return "" }}
 	var faults []error
 	check := func(ref access.Ref) {
 		if entity, ok := trial.describe(ref); ok {

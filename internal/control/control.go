@@ -24,6 +24,7 @@ type Ledger interface {
 	Revoke(ctx context.Context, decide func(View) (event.Change, error)) (event.Receipt, error)
 	Read(ctx context.Context, read func(View) error) error
 	Beat(ctx context.Context, task string, at time.Time) error
+	NoteStrangers(ctx context.Context, seen []access.Stranger) error
 }
 
 // View reads the present state and remembers what a decision depends on. Lookups of what is not there return
@@ -52,6 +53,8 @@ type View interface {
 	OpenQuestions(subject access.Ref) (int64, error)
 	PendingApprovals(limit int) ([]access.Approval, error)
 	LapsedApprovals(now time.Time, limit int) ([]access.Approval, error)
+
+	Strangers(after *access.Stranger, limit int) ([]access.Stranger, error)
 
 	Fact(ref access.Ref) (access.Fact, error)
 	LastTold(ref access.Ref) (time.Time, error)
@@ -136,16 +139,17 @@ type Options struct {
 
 // Control is the use cases on one ledger.
 type Control struct {
-	ledger  Ledger
-	issuer  Issuer
-	engine  string
-	newID   func() string
-	log     *slog.Logger
-	limits  *limiter
-	current atomic.Pointer[snapshot]
-	changed notifier
-	reads   readCache
-	decided func(access.Outcome, access.Code)
+	ledger    Ledger
+	issuer    Issuer
+	engine    string
+	newID     func() string
+	log       *slog.Logger
+	limits    *limiter
+	current   atomic.Pointer[snapshot]
+	changed   notifier
+	reads     readCache
+	strangers *strangers
+	decided   func(access.Outcome, access.Code)
 }
 
 // New returns a Control.
@@ -155,6 +159,6 @@ func New(o Options) *Control {
 	}
 	return &Control{
 		ledger: o.Ledger, issuer: o.Issuer, engine: o.Engine, newID: o.NewID, log: o.Log,
-		limits: newLimiter(o.Limits), changed: newNotifier(), reads: newReadCache(), decided: o.Decided,
+		limits: newLimiter(o.Limits), changed: newNotifier(), reads: newReadCache(), strangers: newStrangers(), decided: o.Decided,
 	}
 }

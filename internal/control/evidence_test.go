@@ -278,7 +278,7 @@ func TestWhatComesFromOutsideIsBounded(t *testing.T) {
 		"reason of revoke":   fails(w.RevokeGrant(t.Context(), dana, grant.ID, control.Grounds{Reason: long})),
 		"reason of suspend":  fails(w.SetStatus(t.Context(), dana, support.Identity, access.Suspended, control.Grounds{Reason: long})),
 		"reason of erase":    fails(w.Erase(t.Context(), sam, 1, []string{"document"}, control.Grounds{Reason: "\xff"})),
-		"retire by status":   fails(w.SetStatus(t.Context(), sam, support.Identity, access.Retired, control.Grounds{})),
+		"no such status":     fails(w.SetStatus(t.Context(), sam, support.Identity, "asleep", control.Grounds{})),
 		"no slots":           fails(w.Erase(t.Context(), sam, 1, nil, control.Grounds{})),
 		"many slots":         fails(w.Erase(t.Context(), sam, 1, make([]string, 257), control.Grounds{})),
 		"status of report":   fails(w.ReportAction(t.Context(), support, grant.ID, control.Done{Status: "maybe"})),

@@ -51,14 +51,14 @@ func (s *snapshot) known(v View, in *access.Input) error {
 // standing loads where the parties of the request stand.
 func (c *Control) standing(v View, s *snapshot, in *access.Input) error {
 	r := &in.Request
-	in.Standing.Subject, in.Standing.Owned = s.statusOf(r.Subject), s.owned(r.Subject)
+	in.Standing.Subject, in.Standing.Owned = s.statusOf(r.Subject), s.owned(r.Subject, in.Now)
 	chain, err := chainOf(v, r.Parent)
 	if err != nil {
 		return err
 	}
 	in.Standing.Chain = chain
 	for i := range chain {
-		in.Standing.Above = append(in.Standing.Above, s.holder(chain[i].Subject))
+		in.Standing.Above = append(in.Standing.Above, s.holder(chain[i].Subject, in.Now))
 	}
 	if r.Task != "" {
 		task, err := v.Task(r.Task)

@@ -25,6 +25,7 @@ func (c *Control) Identify(ctx context.Context, issuer, subject string, claims m
 		}
 		identity, ok := s.index.Identify(issuer, subject, claims)
 		if !ok {
+			c.strangers.saw(issuer, subject, v.Now())
 			return &Refusal{Code: access.CodeIdentityUnknown}
 		}
 		id = identity.ID

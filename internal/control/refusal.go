@@ -54,7 +54,7 @@ func (r *Refusal) Next() string {
 	case access.CodeIdentityUnknown:
 		return "This identity is not in the catalog. Its owner must register it."
 	case access.CodeIdentitySuspended:
-		return "This identity, or the person it runs for, is suspended. Ask its owner."
+		return "This identity, or the person it runs for, is suspended or retired. Ask its owner."
 	case access.CodePrincipalMismatch:
 		return "This identity runs for one person only, by its owner's word. Work for that person, or use another identity."
 	case access.CodeOwnerMissing:

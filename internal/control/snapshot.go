@@ -18,7 +18,7 @@ import (
 type snapshot struct {
 	version  int64
 	index    *access.Index
-	status   map[event.Pseudonym]access.Status
+	status   map[event.Pseudonym]event.IdentityStatus
 	bundle   *policy.Bundle // nil before the first activation
 	archive  []byte         // of the bundle
 	pseudo   func(access.Ref) event.Pseudonym
@@ -82,28 +82,14 @@ func (s *snapshot) hash() string {
 }
 
 // statusOf is where an identity stands; "" if the catalog does not have it.
-func (s *snapshot) statusOf(id access.Ref) access.Status {
+func (s *snapshot) statusOf(id access.Ref) access.Status { return s.stands(id).Status }
+
+// stands is statusOf with what was before; zero if the catalog does not have it.
+func (s *snapshot) stands(id access.Ref) event.IdentityStatus {
 	if _, ok := s.index.Identity(id); !ok {
-		return ""
+		return event.IdentityStatus{}
 	}
 	return s.status[s.pseudo(id)]
-}
-
-// owned reports whether somebody active answers for the identity (I9).
-func (s *snapshot) owned(id access.Ref) bool {
-	identity, ok := s.index.Identity(id)
-	if !ok {
-		return false
-	}
-	return id.Type == access.TypeHuman || s.IsActive(identity.Owner)
-}
-
-// holder is where the holder of a grant stands: active only if its owner is, too.
-func (s *snapshot) holder(id access.Ref) access.Status {
-	if status := s.statusOf(id); status != access.Active || s.owned(id) {
-		return status
-	}
-	return access.Suspended
 }
 
 // apart is the people without those who are in or behind the asking of an enforcement point: whoever passed a request on

@@ -31,6 +31,7 @@ type Bundle struct {
 	policies []*policy // ordered by id
 	byID     map[string]*policy
 	counters []*counter
+	grace    time.Duration // of standing.yaml
 	cases    []*testCase
 }
 
@@ -49,6 +50,7 @@ func Load(src Source, catalog Catalog) (*Bundle, error) {
 		b.schema = loadSchema(schemaText, faults)
 	}
 	b.loadPolicies(src, faults)
+	b.grace = loadStanding(src[standingFile], faults)
 	b.loadCases(src, faults)
 	if b.schema != nil {
 		b.complete(src, catalog, faults)
@@ -72,7 +74,7 @@ func checkSource(src Source, faults *faultList) {
 			faults.add(place{file: file}, "a file has at most %d bytes, this one %d", MaxFile, len(src[file]))
 		}
 		if kindOf(file) == fileUnknown {
-			faults.add(place{file: file}, "not part of a bundle: it holds schema.cedarschema, access/*.cedar, risk/*.cedar, derive.yaml and tests/*.yaml")
+			faults.add(place{file: file}, "not part of a bundle: it holds schema.cedarschema, access/*.cedar, risk/*.cedar, derive.yaml, standing.yaml and tests/*.yaml")
 		}
 	}
 	if total > MaxBundle {
@@ -86,6 +88,7 @@ const (
 	fileUnknown fileKind = iota
 	fileSchema
 	fileDerive
+	fileStanding
 	fileAccess
 	fileRisk
 	fileTests
@@ -99,6 +102,8 @@ func kindOf(file string) fileKind {
 		return fileSchema
 	case file == deriveFile:
 		return fileDerive
+	case file == standingFile:
+		return fileStanding
 	case folder == "access/" && !hidden && strings.HasSuffix(name, ".cedar"):
 		return fileAccess
 	case folder == "risk/" && !hidden && strings.HasSuffix(name, ".cedar"):
@@ -123,7 +128,7 @@ func (b *Bundle) loadPolicies(src Source, faults *faultList) {
 			b.policies = append(b.policies, parsePolicies(file, string(src[file]), false, faults)...)
 		case fileRisk:
 			b.policies = append(b.policies, parsePolicies(file, string(src[file]), true, faults)...)
-		case fileUnknown, fileSchema, fileDerive, fileTests:
+		case fileUnknown, fileSchema, fileDerive, fileStanding, fileTests:
 		}
 	}
 	if len(b.policies) > MaxPolicies {

@@ -15,7 +15,7 @@ func shopIndex() *access.Index {
 	return access.NewIndex(access.Catalog{
 		Identities: []access.Identity{
 			{ID: ann}, {ID: human("bob"), Attributes: []byte(` {"level": 3} `)},
-			{ID: access.MustRef(`Agent::"refund-bot"`), Owner: ann, Purpose: "refunds"},
+			{ID: access.MustRef(`Agent::"refund-bot"`), Owner: ann, Purpose: "refunds", ReviewBy: "2026-06-30"},
 			{ID: access.MustRef(`Agent::"other"`), Owner: ann, Attributes: []byte(`{}`)},
 		},
 		Teams: []access.Team{
@@ -216,7 +216,7 @@ func TestDescribe(t *testing.T) {
 	schema := `
 entity Team in [Team];
 entity Human in [Team] = { owner: Human, "level"?: Long };
-entity Agent = { owner: Human, purpose: String, status: String };
+entity Agent = { owner: Human, purpose: String, status: String, review_by: datetime };
 entity Order = { owner: Human, labels: Set<String>, "environment"?: String };
 entity File in [Folder] = { owner: Human, sensitivity: String, labels: Set<String> };
 entity Folder;
@@ -227,7 +227,7 @@ namespace Writ { entity TaskType = { max_duration: Long }; entity Installation; 
 	for id, want := range map[string]access.Entity{
 		`Human::"ann"`:               entity(`Human::"ann"`, `{"owner":"ann"}`),
 		`Human::"bob"`:               entity(`Human::"bob"`, `{"owner":"bob","level": 3}`, `Team::"payments"`),
-		`Agent::"refund-bot"`:        entity(`Agent::"refund-bot"`, `{"owner":"ann","purpose":"refunds","status":"suspended"}`),
+		`Agent::"refund-bot"`:        entity(`Agent::"refund-bot"`, `{"owner":"ann","purpose":"refunds","review_by":"2026-06-30T23:59:59.999Z","status":"suspended"}`),
 		`Agent::"other"`:             entity(`Agent::"other"`, `{"owner":"ann","status":"suspended"}`),
 		`Order::"any"`:               entity(`Order::"any"`, `{"labels":["money"],"owner":"ann"}`),
 		`File::"a"`:                  entity(`File::"a"`, `{"labels":[],"owner":"ann","sensitivity":"low"}`, `Folder::"public"`),

@@ -101,10 +101,10 @@ func yamlPlace(file string, err error) place {
 
 func placeOf(file string, n *yaml.Node) place { return place{file, n.Line, n.Column} }
 
-// pairs lists the keys and values of a mapping of derive.yaml, each key once.
-func pairs(n *yaml.Node, what string, faults *faultList) [][2]*yaml.Node {
+// pairs lists the keys and values of a mapping, each key once.
+func pairs(file string, n *yaml.Node, what string, faults *faultList) [][2]*yaml.Node {
 	if n.Kind != yaml.MappingNode {
-		faults.add(placeOf(deriveFile, n), "%s: want keys and values", what)
+		faults.add(placeOf(file, n), "%s: want keys and values", what)
 		return nil
 	}
 	var out [][2]*yaml.Node
@@ -113,11 +113,11 @@ func pairs(n *yaml.Node, what string, faults *faultList) [][2]*yaml.Node {
 		name, value := n.Content[i], n.Content[i+1]
 		switch {
 		case name.Kind != yaml.ScalarNode || name.Tag == "!!merge":
-			faults.add(placeOf(deriveFile, name), "%s: want plain keys", what)
+			faults.add(placeOf(file, name), "%s: want plain keys", what)
 		case value.Kind == yaml.AliasNode:
-			faults.add(placeOf(deriveFile, value), "%s: aliases are not read here", what)
+			faults.add(placeOf(file, value), "%s: aliases are not read here", what)
 		case seen[name.Value]:
-			faults.add(placeOf(deriveFile, name), "%s: %s stands here twice", what, name.Value)
+			faults.add(placeOf(file, name), "%s: %s stands here twice", what, name.Value)
 		default:
 			seen[name.Value] = true
 			out = append(out, [2]*yaml.Node{name, value})
@@ -133,7 +133,7 @@ func (d *deriver) load(text []byte) {
 		return // what is missing cannot be told
 	}
 	if root != nil {
-		for _, pair := range pairs(root, deriveFile, d.faults) {
+		for _, pair := range pairs(deriveFile, root, deriveFile, d.faults) {
 			switch pair[0].Value {
 			case "actions":
 				d.actions(pair[1])
@@ -164,7 +164,7 @@ func (s *schema) actionNamed(name string) (*action, error) {
 }
 
 func (d *deriver) actions(n *yaml.Node) {
-	for _, pair := range pairs(n, "actions", d.faults) {
+	for _, pair := range pairs(deriveFile, n, "actions", d.faults) {
 		a, err := d.schema.actionNamed(pair[0].Value)
 		if err == nil && a.context == nil {
 			err = fmt.Errorf("%s is a group: derive for its actions", a.ref)
@@ -173,7 +173,7 @@ func (d *deriver) actions(n *yaml.Node) {
 			d.faults.add(placeOf(deriveFile, pair[0]), "%v", err)
 			continue
 		}
-		for _, one := range pairs(pair[1], pair[0].Value, d.faults) {
+		for _, one := range pairs(deriveFile, pair[1], pair[0].Value, d.faults) {
 			d.rule(a, one[0], one[1])
 		}
 	}
@@ -189,7 +189,7 @@ func (d *deriver) rule(a *action, name, body *yaml.Node) {
 	d.named[a.ref.String()+name.Value] = true
 	r := &rule{name: name.Value}
 	options := map[string]*yaml.Node{}
-	for _, pair := range pairs(body, name.Value, d.faults) {
+	for _, pair := range pairs(deriveFile, body, name.Value, d.faults) {
 		key := pair[0].Value
 		switch {
 		case pair[1].Kind != yaml.ScalarNode:
@@ -289,7 +289,7 @@ func constantOf(n *yaml.Node, s *shape) (types.Value, error) {
 }
 
 func (d *deriver) loadCounters(n *yaml.Node) {
-	for _, pair := range pairs(n, "counters", d.faults) {
+	for _, pair := range pairs(deriveFile, n, "counters", d.faults) {
 		c := &counter{name: pair[0].Value}
 		d.named[c.name] = true
 		if !identifier.MatchString(c.name) {
@@ -297,7 +297,7 @@ func (d *deriver) loadCounters(n *yaml.Node) {
 			continue
 		}
 		sum := ""
-		for _, one := range pairs(pair[1], c.name, d.faults) {
+		for _, one := range pairs(deriveFile, pair[1], c.name, d.faults) {
 			if err := d.counterKey(c, one[0].Value, one[1].Value, &sum); err != nil {
 				d.faults.add(placeOf(deriveFile, one[0]), "%s: %v", c.name, err)
 			}

@@ -26,6 +26,9 @@ func (b *Bundle) Describe(x *access.Index, id access.Ref, status access.Status) 
 	return e, known
 }
 
+// endOfDay makes a date the last moment of that day, as Cedar counts: context.now is beyond it once the day is over.
+const endOfDay = "T23:59:59.999Z"
+
 type describer struct {
 	t      *entityType
 	values map[string]any
@@ -63,6 +66,9 @@ func (d *describer) fill(x *access.Index, e *access.Entity, status access.Status
 		d.set("owner", owner.ID)
 		d.set("purpose", identity.Purpose)
 		d.set("status", string(status))
+		if e.ID.Type != access.TypeHuman && identity.ReviewBy != "" {
+			d.set("review_by", identity.ReviewBy+endOfDay)
+		}
 		d.teams(x, e)
 		e.Attributes = identity.Attributes
 		return true

@@ -53,7 +53,9 @@ func standardContext() map[string]*shape {
 // standardAttributes is what Writ fills in entities of a type.
 func standardAttributes(typ string) map[string]*shape {
 	switch typ {
-	case access.TypeAgent, access.TypeWorkload, access.TypeHuman:
+	case access.TypeAgent, access.TypeWorkload:
+		return map[string]*shape{"owner": humanShape(), "purpose": stringShape(), "status": stringShape(), "review_by": {kind: kindDatetime}}
+	case access.TypeHuman:
 		return map[string]*shape{"owner": humanShape(), "purpose": stringShape(), "status": stringShape()}
 	case access.TypeTaskType:
 		return map[string]*shape{"max_duration": longShape()}

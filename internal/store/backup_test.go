@@ -80,6 +80,7 @@ func (f *fixture) everyRow() {
 	if err := f.Beat(context.Background(), "t2", f.now); err != nil {
 		f.t.Fatal(err)
 	}
+	f.note(access.Stranger{Issuer: "https://idp.example", Subject: "x", First: f.now, Last: f.now, Times: 1})
 	_, err := f.try(event.Change{Remember: &event.Remember{Subject: f.Pseudonym(bot), Key: "k", Digest: []byte{0, 1}, Result: "d1", Expires: f.now.Add(1 << 40)}})
 	if err != nil {
 		f.t.Fatal(err)

@@ -98,7 +98,7 @@ func conformEmpty(t *testing.T, f *fixture) {
 	version := must[int64](t)(f.view().CatalogVersion())
 	same(t, "catalog version", version, int64(absent))
 	state := must[event.CatalogState](t)(f.view().Catalog())
-	same(t, "catalog", state, event.CatalogState{Statuses: map[event.Pseudonym]access.Status{}})
+	same(t, "catalog", state, event.CatalogState{Statuses: map[event.Pseudonym]event.IdentityStatus{}})
 }
 
 func conformAbsent(t *testing.T, f *fixture) {
@@ -294,9 +294,10 @@ func conformCatalog(t *testing.T, f *fixture) {
 	before := version()
 	state := must[event.CatalogState](t)(f.view().Catalog())
 	same(t, "objects", len(state.Objects), 2)
-	same(t, "status", state.Statuses[f.Pseudonym(bot)], access.Active)
+	same(t, "status", state.Statuses[f.Pseudonym(bot)], event.IdentityStatus{Status: access.Active, Since: f.now})
 	same(t, "bundle before the first", state.Bundle, event.Bundle{})
 
+	f.now = f.now.Add(time.Microsecond)
 	f.record(f.object("resource", doc, event.OpChanged))
 	f.record(statusOf(f.Pseudonym(bot), access.Suspended))
 	f.activate("policies")
@@ -306,16 +307,22 @@ func conformCatalog(t *testing.T, f *fixture) {
 	f.record(f.object("resource", doc, event.OpRemoved), f.object(event.KindIdentity, bot, event.OpChanged))
 	state = must[event.CatalogState](t)(f.view().Catalog())
 	same(t, "objects, one removed", state.Objects, []event.CatalogObject{{Kind: event.KindIdentity, Name: bot.String(), Doc: json.RawMessage(`{"id":"Agent::\"bot\""}`)}})
-	same(t, "a change keeps the status", state.Statuses[f.Pseudonym(bot)], access.Suspended)
+	suspended := event.IdentityStatus{Status: access.Suspended, Was: access.Active, Since: f.now}
+	same(t, "a change keeps the status", state.Statuses[f.Pseudonym(bot)], suspended)
 	same(t, "bundle", state.Bundle, *bundle("policies"))
 	same(t, "content", string(must[[]byte](t)(f.view().BundleContent(bundle("policies").Hash))), "policies")
 	before = version()
 	f.record(f.object(event.KindIdentity, bot, event.OpRemoved))
 	state = must[event.CatalogState](t)(f.view().Catalog())
-	same(t, "a removed identity", state.Statuses[f.Pseudonym(bot)], access.Retired)
+	same(t, "a removed identity", state.Statuses[f.Pseudonym(bot)].Status, access.Retired)
 	if version() <= before {
 		t.Error("removing changes no version")
 	}
+	f.now = f.now.Add(time.Microsecond)
+	f.record(f.object(event.KindIdentity, bot, event.OpAdded))
+	suspended.Was, suspended.Since = access.Retired, f.now
+	state = must[event.CatalogState](t)(f.view().Catalog())
+	same(t, "added again, it is as it was", state.Statuses[f.Pseudonym(bot)], suspended)
 }
 
 func conformFacts(t *testing.T, f *fixture) {

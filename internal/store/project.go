@@ -103,7 +103,7 @@ func (p *projection) catalogChanged(e *event.CatalogChanged) error {
 		return p.exec(`DELETE FROM catalog WHERE kind = $1 AND object = $2`, e.Kind, string(e.Object))
 	}
 	if e.Kind == event.KindIdentity && e.Op == event.OpAdded {
-		if err := p.identity(e.Object, access.Active); err != nil {
+		if err := p.declared(e.Object); err != nil {
 			return err
 		}
 	}
@@ -115,8 +115,17 @@ func (p *projection) identity(identity event.Pseudonym, status access.Status) er
 	if err := p.touchCatalog(); err != nil {
 		return err
 	}
-	return p.exec(`INSERT INTO identities (identity, status, version) VALUES ($1, $2, $3)
-		ON CONFLICT (identity) DO UPDATE SET status = excluded.status, version = excluded.version`, string(identity), string(status), p.index)
+	return p.exec(`INSERT INTO identities (identity, status, was, since, version) VALUES ($1, $2, '', $3, $4)
+		ON CONFLICT (identity) DO UPDATE SET status = excluded.status, was = identities.status, since = excluded.since, version = excluded.version`,
+		string(identity), string(status), micros(p.at), p.index)
+}
+
+// declared makes an identity active. One that the catalog had dropped stands again where it stood: else dropping and declaring
+// it would undo what suspended or retired it.
+func (p *projection) declared(identity event.Pseudonym) error {
+	return p.exec(`INSERT INTO identities (identity, status, was, since, version) VALUES ($1, 'active', '', $2, $3)
+		ON CONFLICT (identity) DO UPDATE SET status = CASE WHEN identities.was IN ('suspended', 'retired') THEN identities.was ELSE excluded.status END,
+		was = identities.status, since = excluded.since, version = excluded.version`, string(identity), micros(p.at), p.index)
 }
 
 func (p *projection) facts(e *event.FactsReported) error {

@@ -22,7 +22,7 @@ var written = regexp.MustCompile(`(?i)\b(?:INSERT\s+(?:OR\s+\w+\s+)?INTO|REPLACE
 
 // writers says in which one file each table may be written. A table that is in none of them fails the test.
 func writers() map[string]string {
-	out := map[string]string{"migrations": "migrate.go", "settings": "store.go", "heartbeats": "commit.go", "idempotency": "append.go"}
+	out := map[string]string{"migrations": "migrate.go", "settings": "store.go", "heartbeats": "commit.go", "idempotency": "append.go", "strangers": "strangers.go"}
 	for _, log := range []string{"entries", "disclosures", "tiles", "head", "bundles"} {
 		out[log] = "append.go"
 	}

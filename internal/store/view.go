@@ -119,7 +119,7 @@ func (v *View) unsettled(version int64) bool { return v.inside && version >= v.s
 
 // Catalog reads the whole catalog. The caller reads CatalogVersion first and depends on that.
 func (v *View) Catalog() (event.CatalogState, error) {
-	state := event.CatalogState{Statuses: map[event.Pseudonym]access.Status{}}
+	state := event.CatalogState{Statuses: map[event.Pseudonym]event.IdentityStatus{}}
 	version, err := (&read{text: catalogVersion}).value(v.ctx, v.on)
 	if err != nil {
 		return state, unavailable(err)
@@ -153,12 +153,13 @@ func (v *View) Catalog() (event.CatalogState, error) {
 		v.store.names.learn(version, identities)
 	}
 	v.store.cache.named()
-	err = v.on.each(v.ctx, `SELECT identity, status FROM identities`, nil, func(row func(...any) error) error {
-		var identity, status string
-		if err := row(&identity, &status); err != nil {
+	err = v.on.each(v.ctx, `SELECT identity, status, was, since FROM identities`, nil, func(row func(...any) error) error {
+		var identity, status, was string
+		var since int64
+		if err := row(&identity, &status, &was, &since); err != nil {
 			return err
 		}
-		state.Statuses[event.Pseudonym(identity)] = access.Status(status)
+		state.Statuses[event.Pseudonym(identity)] = event.IdentityStatus{Status: access.Status(status), Was: access.Status(was), Since: fromMicros(since)}
 		return nil
 	})
 	if err != nil {

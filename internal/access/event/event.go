@@ -413,8 +413,15 @@ const (
 // CatalogState is the declared state of an installation: what decisions are made from besides tasks and facts.
 type CatalogState struct {
 	Objects  []CatalogObject
-	Statuses map[Pseudonym]access.Status
+	Statuses map[Pseudonym]IdentityStatus
 	Bundle   Bundle // zero before the first activation
+}
+
+// IdentityStatus is where an identity stands, and since when.
+type IdentityStatus struct {
+	Status access.Status
+	Was    access.Status // before; "" if it is new
+	Since  time.Time     // time of the entry that set it
 }
 
 // CatalogObject is one declared object as JSON.

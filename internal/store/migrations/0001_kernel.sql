@@ -41,6 +41,8 @@ CREATE TABLE catalog_version (
 CREATE TABLE identities (
     identity TEXT PRIMARY KEY,
     status   TEXT   NOT NULL,
+    was      TEXT   NOT NULL, -- the status before
+    since    BIGINT NOT NULL, -- time of the entry that set the status
     version  BIGINT NOT NULL
 ){{clustered}};
 CREATE TABLE facts (
@@ -165,6 +167,15 @@ CREATE TABLE heartbeats (
     task TEXT PRIMARY KEY,
     at   BIGINT NOT NULL
 ){{clustered}};
+CREATE TABLE strangers (
+    id         TEXT PRIMARY KEY, -- SHA-256 of issuer and subject
+    issuer     TEXT   NOT NULL,
+    subject    TEXT   NOT NULL,
+    first_seen BIGINT NOT NULL,
+    last_seen  BIGINT NOT NULL,
+    times      BIGINT NOT NULL
+){{clustered}};
+CREATE INDEX strangers_by_last_seen ON strangers (last_seen, id);
 CREATE TABLE idempotency (
     subject TEXT   NOT NULL,
     key     TEXT   NOT NULL,
