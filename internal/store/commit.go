@@ -337,10 +337,11 @@ func (s *Store) begin(ctx context.Context) (*transaction, error) {
 	if err != nil {
 		return nil, err
 	}
+	clock := s.checkClock(stored.clock) // at once: to follow others can take its time, and tells nothing of clocks
 	if err := s.follow(ctx, s.writes, stored); err != nil {
 		return nil, err
 	}
-	tx := &transaction{store: s, ctx: ctx, tree: s.tree.Clone(), head: s.head.Load(), now: s.Now(), tasks: map[string]taskEnd{}, clock: s.checkClock(stored.clock)}
+	tx := &transaction{store: s, ctx: ctx, tree: s.tree.Clone(), head: s.head.Load(), now: s.Now(), tasks: map[string]taskEnd{}, clock: clock}
 	tx.on = &buffered{writer: s.writes, forms: s.forms, wrote: func(w statement) { s.changes.note(&tx.done, w) }}
 	return tx, nil
 }
