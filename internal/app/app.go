@@ -233,7 +233,7 @@ func (o *Options) client() *http.Client {
 func newVerifier(config Config, o Options) (*authn.Verifier, error) {
 	cfg := authn.Config{}
 	for _, i := range config.Issuers {
-		cfg.Issuers = append(cfg.Issuers, authn.Issuer{URL: i.URL, Audience: i.Audience, JWKSURL: i.JWKS, Algorithms: i.Algorithms})
+		cfg.Issuers = append(cfg.Issuers, authn.Issuer{URL: i.URL, Audience: i.Audience, PrincipalAudience: i.PrincipalAudience, JWKSURL: i.JWKS, Algorithms: i.Algorithms})
 	}
 	verifier, err := authn.New(cfg, o.client(), o.Now)
 	if err != nil {
