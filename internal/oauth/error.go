@@ -50,6 +50,7 @@ func (c *clientFault) Unwrap() error { return c.err }
 // tokenFault is why a subject or actor token was refused.
 type tokenFault struct {
 	code string
+	also string // what it is not, either
 	err  error
 }
 
@@ -357,7 +358,7 @@ func tokenProblem(t *tokenFault) *problem {
 	case ok && unavailable(reason):
 		return unavailableProblem(reason, detail)
 	case ok:
-		p.Reason, p.Description = reason, which+": "+detail
+		p.Reason, p.Description = reason, which+": "+t.also+detail
 	case errors.As(t.err, &refused) && refused.Code == access.CodeIdentityUnknown:
 		p.Reason, p.Description, p.Next = string(refused.Code), which+": nobody in the catalog", refused.Next()
 	default:

@@ -80,15 +80,19 @@ func (e *Endpoint) exchangePerson(ctx context.Context, client Client, f form, ac
 	if !actor.IsZero() && actor != client.Identity {
 		return nil, &fault{err: invalidToken, code: codeActor, detail: "who acts for a person authenticates itself: the actor token must be the client's own, or left out"}
 	}
+	principal, err := e.Principal(ctx, f["subject_token"], client.Identity)
+	if err != nil {
+		also := ""
+		if f["subject_token_type"] == typeAccessToken {
+			also = "it is no token of this server that is good now and this client's, nor a person's: "
+		}
+		return nil, &tokenFault{code: codeSubject, also: also, err: err}
+	}
 	if err := a.whole(); err != nil {
 		return nil, err
 	}
 	if err := wants(f, a.Mode == access.Delegate); err != nil {
 		return nil, err
-	}
-	principal, err := e.Principal(ctx, f["subject_token"], client.Identity)
-	if err != nil {
-		return nil, &tokenFault{code: codeSubject, err: err}
 	}
 	return e.ask(ctx, client, a, principal)
 }
