@@ -27,6 +27,7 @@ func rooms() map[string][]string {
 		"internal/authn":          nil,
 		"internal/connector/jwt":  nil,
 		"internal/devidp":         nil,
+		"internal/nodetest":       nil,
 		"internal/pgtest":         nil,
 		"internal/strace":         nil,
 		"internal/witness":        {"evidence"},

@@ -3,7 +3,6 @@ package oauth_test
 import (
 	"bytes"
 	"crypto"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -448,8 +447,7 @@ func (k *talk) fill(text string) string {
 		name := match[2 : len(match)-1]
 		switch kind, who, _ := strings.Cut(name, " "); kind {
 		case "x5t":
-			sum := sha256.Sum256(k.svids[who].Certificate[0])
-			return base64.RawURLEncoding.EncodeToString(sum[:])
+			return x5t(k.svids[who])
 		case "jkt":
 			public := k.keys[who].public("")
 			sum, err := public.Thumbprint(crypto.SHA256)

@@ -56,6 +56,8 @@ type world struct {
 	shop   domain // shop.example, accepted
 	other  domain // other.example, not accepted
 
+	certificate []byte // of the server, PEM
+
 	mu      sync.Mutex
 	clients map[string]*http.Client // by SVID; "" has none
 	svids   map[string]tls.Certificate
@@ -197,6 +199,12 @@ func certified(t testing.TB, by *tls.Certificate, now time.Time, change func(*x5
 	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: private, Leaf: leaf}
 }
 
+// x5t is the thumbprint of a certificate (RFC 8705 section 3.1).
+func x5t(c tls.Certificate) string {
+	sum := sha256.Sum256(c.Certificate[0])
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
 // newWorld starts an installation. Its clock begins at the given time; certificates are good for a day.
 func newWorld(t testing.TB, begin time.Time) *world {
 	t.Helper()
@@ -245,8 +253,9 @@ func (w *world) configure(t testing.TB, listen string) app.Config {
 		check(t, os.WriteFile(path, content, 0o600))
 		return path
 	}
+	w.certificate = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate[0]})
 	config.TLS = app.TLS{
-		Certificate: write("tls.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate[0]})),
+		Certificate: write("tls.crt", w.certificate),
 		Key:         write("tls.key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
 	}
 	config.SPIFFE = app.SPIFFE{Audience: atAPI, TrustDomains: []app.TrustDomain{{Name: w.shop.name, File: write("shop.json", w.shop.bundle(t))}}}
