@@ -147,3 +147,40 @@ func TestAnOutsideClientWithACertificate(t *testing.T) {
 		"active": true, "client_id": `Agent::"mesh-bot"`, "cnf": map[string]any{"x5t#S256": x5t(svid)},
 	})
 }
+
+// TestAnOutsideClientLends has a right to lend for bob, lends part of it, and the receiver makes a token of that. What is no token has
+// token_type N_A, which the library takes in an exchange alone (RFC 8693 section 2.2.1).
+func TestAnOutsideClientLends(t *testing.T) {
+	t.Parallel()
+	o := newOutside(t)
+	own := func(subject string) string { return o.oidc(t, map[string]any{"sub": subject, "aud": o.url}) }
+	as := func(subject string) {
+		o.discover(t, map[string]any{"id": `Agent::"` + subject + `"`, "type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", "assertion": own(subject)})
+	}
+	const grant, jwt = "urn:writ:params:oauth:token-type:grant", "urn:ietf:params:oauth:token-type:jwt"
+	as("support-bot")
+	root := o.ask(t, "exchange", map[string]any{
+		"subject_token": o.oidc(t, map[string]any{"sub": "bob", "aud": forPeople}), "subject_token_type": jwt,
+		"authorization_details": `[{"type":"writ_request","open":{"type":"support","purpose":"paying"},"mode":"delegate","action":"pay","resource":"Order::\"o-1\"",
+			"constraints":{"amount":{"type":"range","min":0,"max":100},"currency":{"type":"exact","value":"EUR"}}}]`,
+	})
+	wanted(t, root, map[string]any{"token_type": "n_a", "issued_token_type": grant})
+	lend := func(amount string) said {
+		return o.ask(t, "exchange", map[string]any{
+			"subject_token": root.Answer["access_token"], "subject_token_type": grant, "actor_token": own("pay-bot"), "actor_token_type": jwt,
+			"authorization_details": `[{"type":"writ_request","args":{"amount":` + amount + `,"currency":"EUR"}}]`,
+		})
+	}
+	if more := lend("101"); more.Error != "invalid_authorization_details" || more.Cause["code"] != "exceeds_parent" || more.Cause["evidence"] == nil {
+		t.Errorf("more than is held: %+v", more)
+	}
+	lent := lend("40")
+	wanted(t, lent, map[string]any{"token_type": "n_a", "issued_token_type": grant})
+	as("pay-bot")
+	token := o.ask(t, "exchange", map[string]any{"subject_token": lent.Answer["access_token"], "subject_token_type": grant})
+	wanted(t, token, map[string]any{"token_type": "bearer"})
+	wanted(t, o.ask(t, "introspect", map[string]any{"token": token.Answer["access_token"]}), map[string]any{
+		"active": true, "sub": `Human::"bob"`, "client_id": `Agent::"pay-bot"`,
+		"act": map[string]any{"sub": `Agent::"pay-bot"`, "act": map[string]any{"sub": `Agent::"support-bot"`}},
+	})
+}
