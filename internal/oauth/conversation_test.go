@@ -289,6 +289,10 @@ func (k *talk) prepare(t *testing.T, p *pending, name, rest string) {
 		d, err := time.ParseDuration(rest)
 		check(t, err)
 		k.clock.advance(d)
+		for done := 1; done > 0; { // what the background does
+			done, err = k.app.Control.Sweep(t.Context())
+			check(t, err)
+		}
 	case "dpop":
 		p.proof = rest
 	case "raw":
