@@ -76,7 +76,7 @@ func (g *gate) actor(ctx context.Context, token string) (access.Ref, error) {
 	if err != nil {
 		return access.Ref{}, unauthenticated(err)
 	}
-	return g.control.Identify(ctx, claims.Issuer, claims.Subject, claims.All)
+	return g.control.Known(ctx, claims.Issuer, claims.Subject, claims.All)
 }
 
 // principal is the human that a token is of, made for showing for whom the caller works. One that says who may act (may_act, RFC 8693
@@ -89,7 +89,7 @@ func (g *gate) principal(ctx context.Context, token string, caller access.Ref) (
 	if err != nil {
 		return access.Ref{}, unauthenticated(err)
 	}
-	human, err := g.control.Identify(ctx, claims.Issuer, claims.Subject, claims.All)
+	human, err := g.control.Known(ctx, claims.Issuer, claims.Subject, claims.All)
 	if err != nil {
 		return access.Ref{}, err
 	}
@@ -116,7 +116,7 @@ func (g *gate) mayAct(ctx context.Context, mayAct any, from string, caller acces
 	if !named && subject == caller.String() || named && issuer == g.url && subject == caller.String() {
 		return nil
 	}
-	actor, err := g.control.Identify(ctx, issuer, subject, members)
+	actor, err := g.control.Known(ctx, issuer, subject, members)
 	if err != nil || actor != caller {
 		return refused(authn.CodeTokenConfirmation, "the token says that somebody else may act for this person (may_act)")
 	}

@@ -62,3 +62,21 @@ func (c *Control) TargetOf(ctx context.Context, resource access.Ref) (target str
 	})
 	return target, err
 }
+
+// Known is the identity whose claims these are. Unlike Identify, which every call comes by, it is no call of that identity: whoever
+// shows somebody else's token does not use up their limits. Refusals: identity_unknown.
+func (c *Control) Known(ctx context.Context, issuer, subject string, claims map[string]any) (id access.Ref, err error) {
+	err = c.ledger.Read(ctx, func(v View) error {
+		s, err := c.snapshot(v)
+		if err != nil {
+			return err
+		}
+		identity, ok := s.index.Identify(issuer, subject, claims)
+		if !ok {
+			return &Refusal{Code: access.CodeIdentityUnknown}
+		}
+		id = identity.ID
+		return nil
+	})
+	return id, err
+}
