@@ -12,7 +12,7 @@ import (
 // accepts is what the metadata says of client authentication. Certificates reach Writ only where it ends TLS itself.
 func (c *Config) accepts() oauth.Accepted {
 	tls := c.TLS.Certificate != "" || c.TLS.SVID
-	return oauth.Accepted{URL: c.URL, Certificates: tls && c.SPIFFE.used(), SVIDs: c.SPIFFE.used(), Algorithms: authn.Algorithms()}
+	return oauth.Accepted{URL: c.URL, Certificates: tls && c.SPIFFE.used(), SVIDs: c.SPIFFE.used(), Tokens: len(c.Issuers) > 0, Algorithms: authn.Algorithms()}
 }
 
 // guests are the routes of the OAuth endpoint, which the API's server carries.

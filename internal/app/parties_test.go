@@ -20,11 +20,11 @@ func TestAPrincipalAudienceIsAnotherThanTheLogins(t *testing.T) {
 // TestMetadataNamesWhatIsAccepted: without SPIFFE, or behind a proxy, no certificate reaches Writ.
 func TestMetadataNamesWhatIsAccepted(t *testing.T) {
 	config := initialized(t, "http://127.0.0.1:1")
-	if got := config.accepts(); got.Certificates || got.SVIDs || got.URL != config.URL || len(got.Algorithms) == 0 {
+	if got := config.accepts(); got.Certificates || got.SVIDs || !got.Tokens || got.URL != config.URL || len(got.Algorithms) == 0 {
 		t.Errorf("tokens alone: %+v", got)
 	}
-	config.SPIFFE.Audience = "writ"
-	if got := config.accepts(); got.Certificates || !got.SVIDs {
+	config.SPIFFE.Audience, config.Issuers = "writ", nil
+	if got := config.accepts(); got.Certificates || !got.SVIDs || got.Tokens {
 		t.Errorf("without TLS: %+v", got)
 	}
 	config.TLS.Certificate = "c"

@@ -11,6 +11,7 @@ type Accepted struct {
 	URL          string   // of the server
 	Certificates bool     // X.509-SVIDs as client certificates
 	SVIDs        bool     // JWT-SVIDs
+	Tokens       bool     // of OIDC issuers
 	Algorithms   []string // of assertions and of DPoP proofs
 }
 
@@ -22,7 +23,10 @@ func Metadata(issuer []byte, a Accepted) ([]byte, error) {
 	if err := json.Unmarshal(issuer, &all); err != nil {
 		return nil, fmt.Errorf("metadata of the token issuer: %w", err)
 	}
-	methods, assertions := []string{}, []string{AssertionBearer}
+	methods, assertions := []string{}, []string{}
+	if a.Tokens {
+		assertions = append(assertions, AssertionBearer)
+	}
 	if a.Certificates {
 		methods = append(methods, "tls_client_auth", "spiffe_x509")
 	}

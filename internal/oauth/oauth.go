@@ -44,6 +44,8 @@ type Client struct {
 
 	// Subject is by what it did, such as a SPIFFE ID: it may name itself by that, too.
 	Subject string
+
+	trace string // that the request goes by (W3C Trace Context)
 }
 
 // ErrTwoWays says that a client authenticates in more than one way (RFC 6749 section 2.3).
@@ -141,5 +143,6 @@ func (e *Endpoint) authenticate(ctx context.Context, r *http.Request, f form) (C
 		return Client{}, &fault{err: "invalid_client", status: http.StatusUnauthorized, code: string(control.AuthenticationMissing),
 			detail: "the client_id is not the client that has authenticated: leave it out, or send " + client.Identity.String()}
 	}
+	client.trace = access.TraceOf(r.Header.Values("Traceparent"))
 	return client, nil
 }

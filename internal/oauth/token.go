@@ -135,7 +135,7 @@ func (e *Endpoint) ask(ctx context.Context, client Client, a *asked, principal a
 // askUnderNewTask opens a task and asks under it. A task that was opened for nothing is completed again.
 func (e *Endpoint) askUnderNewTask(ctx context.Context, client Client, a *asked, principal access.Ref) (any, error) {
 	opened, err := e.Control.OpenTask(ctx, client.Caller, control.Opening{
-		Type: a.open.Type, Purpose: a.open.Purpose, Reference: a.open.Reference, Principal: principal,
+		Type: a.open.Type, Purpose: a.open.Purpose, Reference: a.open.Reference, Principal: principal, Trace: client.trace,
 	})
 	if err != nil {
 		return nil, err
