@@ -34,6 +34,7 @@ func rooms() map[string][]string {
 		"internal/witness":        {"evidence"},
 		"client":                  nil,
 		"internal/api":            append([]string{"internal/control", "client"}, pure...),
+		"internal/oauth":          {"internal/access", "internal/control"},
 		"examples/starter":        nil,
 		"examples/airline":        nil,
 		"examples/airline/replay": {"internal/access"},

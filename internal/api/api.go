@@ -37,6 +37,7 @@ type Options struct {
 	Principal func(ctx context.Context, token string, caller access.Ref) (access.Ref, error)
 	JWKS      []byte       // RFC 7517
 	Metadata  []byte       // RFC 8414
+	Guests    []Guest      // routes of other endpoints
 	Metrics   http.Handler // nil: there is no /metrics
 	// Health is nil when the process can serve; its error is for the log only. nil: always.
 	Health func(ctx context.Context) error
@@ -147,6 +148,7 @@ type route struct {
 	access  audience
 	query   []string // parameters that it takes
 	body    bodyRule
+	maxBody int64         // bytes; 0: as usual
 	key     bool          // takes an Idempotency-Key
 	timeout time.Duration // beyond the usual
 }
@@ -158,6 +160,7 @@ const (
 	mayBody
 	mustBody
 	configurationBody
+	anyBody // the route reads it itself
 )
 
 // routes is all that is served.
@@ -215,6 +218,9 @@ func (s *server) routes() []route {
 	}
 	if s.Metrics != nil {
 		list = append(list, route{method: get, path: "/metrics", handle: s.metrics, access: public})
+	}
+	for i := range s.Guests {
+		list = append(list, s.Guests[i].route())
 	}
 	return list
 }

@@ -62,8 +62,11 @@ func wanted(names []string) string {
 // readBody reads the whole body within its limits, and checks that it is strict JSON.
 func (s *server) readBody(c *call, rt *route) error {
 	most := s.MaxBody
-	if rt.body == configurationBody {
+	switch {
+	case rt.body == configurationBody:
 		most = s.MaxApplyBody
+	case rt.maxBody > 0:
+		most = rt.maxBody
 	}
 	data, err := c.readAll(most, readTimeout+rt.timeout)
 	var large *http.MaxBytesError
@@ -75,6 +78,9 @@ func (s *server) readBody(c *call, rt *route) error {
 	case len(data) == 0 && (rt.body == mustBody || rt.body == configurationBody):
 		return fault(codeInvalidBody, "the body is empty: send a JSON object")
 	case len(data) == 0:
+		return nil
+	case rt.body == anyBody:
+		c.data = data
 		return nil
 	case rt.body == noBody:
 		return fault(codeInvalidBody, "this call takes no body")

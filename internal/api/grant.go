@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"regexp"
 	"strings"
 	"time"
 
@@ -32,8 +31,8 @@ func (s *server) request(c *call) (*reply, error) {
 
 func askOf(body *client.AccessRequest) (ask control.Ask, err error) {
 	ask = control.Ask{Task: body.Task, Args: body.Args, MaxUses: body.MaxUses, Mode: access.Mode(body.Mode), Hops: body.Hops, Parent: body.Parent}
-	if ask.Action, err = actionOf(body.Action); err != nil {
-		return ask, err
+	if ask.Action, err = access.ParseAction(body.Action); err != nil {
+		return ask, badArgument(err.Error())
 	}
 	if ask.Resource, err = access.ParseRef(body.Resource); err != nil {
 		return ask, badArgument("resource: " + err.Error())
@@ -122,20 +121,6 @@ func (s *server) useGrant(c *call) (*reply, error) {
 		return nil, err
 	}
 	return &reply{value: client.Used{Grant: grantOf(answer.Grant), Evidence: client.Evidence{Index: answer.Evidence}}}, nil
-}
-
-var shortAction = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,127}$`)
-
-// actionOf reads Action::"refund", or short refund.
-func actionOf(text string) (access.Ref, error) {
-	if shortAction.MatchString(text) {
-		return access.Ref{Type: access.TypeAction, ID: text}, nil
-	}
-	ref, err := access.ParseRef(text)
-	if err != nil {
-		return access.Ref{}, badArgument(`action: write Action::"refund", or short refund`)
-	}
-	return ref, nil
 }
 
 // isObject accepts a JSON object or nothing; that it is JSON has been checked with the body.

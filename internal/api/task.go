@@ -2,8 +2,6 @@ package api
 
 import (
 	"net/http"
-	"regexp"
-	"strings"
 
 	"github.com/writ-project/writ/client"
 	"github.com/writ-project/writ/internal/access"
@@ -39,7 +37,7 @@ func (s *server) openTask(c *call) (*reply, error) {
 		return nil, err
 	}
 	opening := control.Opening{
-		Type: body.Type, Purpose: body.Purpose, Reference: body.Reference, Trace: traceOf(c.Header), Duration: ttl, Idempotency: c.key,
+		Type: body.Type, Purpose: body.Purpose, Reference: body.Reference, Trace: access.TraceOf(c.Header.Values("Traceparent")), Duration: ttl, Idempotency: c.key,
 	}
 	if body.PrincipalToken != "" {
 		if s.Principal == nil {
@@ -55,22 +53,6 @@ func (s *server) openTask(c *call) (*reply, error) {
 	}
 	return opened(c, answer)
 }
-
-// traceOf is the trace-id that the caller goes by; empty without one, and for a header that is not as W3C Trace Context
-// section 3.2.2 writes it, which is to be ignored.
-func traceOf(h http.Header) string {
-	values := h.Values("Traceparent")
-	if len(values) != 1 || !traceparent.MatchString(values[0]) {
-		return ""
-	}
-	id := values[0][3:35]
-	if strings.Trim(id, "0") == "" {
-		return ""
-	}
-	return id
-}
-
-var traceparent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
 
 // opened answers with the task that a decision opened: 201, or the decision's 202 or refusal.
 func opened(c *call, answer *control.Answer) (*reply, error) {

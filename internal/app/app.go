@@ -28,6 +28,7 @@ import (
 	"github.com/writ-project/writ/internal/catalog"
 	"github.com/writ-project/writ/internal/connector/jwt"
 	"github.com/writ-project/writ/internal/control"
+	"github.com/writ-project/writ/internal/oauth"
 	"github.com/writ-project/writ/internal/store"
 )
 
@@ -133,9 +134,14 @@ func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
 	}
 	stopping, leaving := context.WithCancel(context.WithoutCancel(ctx))
 	a.leaving = leaving
+	at := &gate{verifier: verifier, svids: svids, control: c, url: config.URL}
+	metadata, err := oauth.Metadata(issuer.Metadata(), config.accepts())
+	if err != nil {
+		return nil, err
+	}
 	a.handler = metrics.measure(api.New(api.Options{
-		Control: c, Log: published, Authenticate: (&gate{verifier: verifier, svids: svids, control: c, url: config.URL}).authenticate,
-		JWKS: issuer.JWKS(), Metadata: issuer.Metadata(), Metrics: metrics.handler(), Logger: o.Log, Health: a.health, Stopping: stopping,
+		Control: c, Log: published, Authenticate: at.authenticate, Principal: at.principal, Guests: guests(at),
+		JWKS: issuer.JWKS(), Metadata: metadata, Metrics: metrics.handler(), Logger: o.Log, Health: a.health, Stopping: stopping,
 	}))
 	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	a.cancel = cancel
@@ -233,7 +239,7 @@ func (o *Options) client() *http.Client {
 func newVerifier(config Config, o Options) (*authn.Verifier, error) {
 	cfg := authn.Config{}
 	for _, i := range config.Issuers {
-		cfg.Issuers = append(cfg.Issuers, authn.Issuer{URL: i.URL, Audience: i.Audience, JWKSURL: i.JWKS, Algorithms: i.Algorithms})
+		cfg.Issuers = append(cfg.Issuers, authn.Issuer{URL: i.URL, Audience: i.Audience, PrincipalAudience: i.PrincipalAudience, JWKSURL: i.JWKS, Algorithms: i.Algorithms})
 	}
 	verifier, err := authn.New(cfg, o.client(), o.Now)
 	if err != nil {

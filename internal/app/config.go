@@ -97,8 +97,11 @@ type Tokens struct {
 type Issuer struct {
 	// URL is the issuer, exactly as in the tokens' iss claim; https, or http on a loopback address.
 	URL string `yaml:"url"`
-	// Audience is what the tokens' aud claim must contain. Required.
+	// Audience is what the tokens' aud claim must contain. Required. It is not the URL of Writ, which is the audience of client assertions.
 	Audience string `yaml:"audience"`
+	// PrincipalAudience is what the aud claim of a token must contain that shows for whom an agent works, and then not Audience: who was
+	// handed one must not be able to act as that person. Empty: tokens of this issuer show nobody.
+	PrincipalAudience string `yaml:"principal_audience"`
 	// JWKS is the URL of the keys, if the issuer has no discovery document.
 	JWKS string `yaml:"jwks"`
 	// Algorithms narrows the accepted signature algorithms. Empty: all asymmetric ones.
@@ -246,6 +249,17 @@ func (c *Config) Check() error {
 	}
 	if len(c.Issuers) == 0 && !c.SPIFFE.used() {
 		fault("issuers: at least one identity provider, or spiffe, is required: without one nobody can call")
+	}
+	for i, issuer := range c.Issuers {
+		if issuer.URL == c.URL {
+			fault("issuers[%d].url: Writ's own tokens are for targets, and prove nobody here", i)
+		}
+		if issuer.Audience == c.URL || issuer.PrincipalAudience == c.URL {
+			fault("issuers[%d]: the audience %s is for client assertions alone: choose others for calls and for principals", i, c.URL)
+		}
+	}
+	if c.SPIFFE.Audience == c.URL && c.URL != "" {
+		fault("spiffe.audience: %s is for client assertions alone: choose another one for calls", c.URL)
 	}
 	if math.IsNaN(c.Limits.RequestsPerSecond) || math.IsInf(c.Limits.RequestsPerSecond, 0) {
 		fault("limits.requests_per_second: must be a number, and finite: there is no unlimited")

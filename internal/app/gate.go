@@ -48,8 +48,7 @@ func (g *gate) byCertificate(ctx context.Context, r *http.Request) (caller contr
 		return caller, unauthenticated(err)
 	}
 	caller.BoundTo = control.ByCertificate + claims.CertificateThumbprint
-	caller.Identity, err = g.control.Identify(ctx, claims.Issuer, claims.Subject, claims.All)
-	return caller, err
+	return g.identified(ctx, caller, &claims)
 }
 
 func (g *gate) byToken(ctx context.Context, r *http.Request) (control.Caller, error) {
@@ -62,17 +61,8 @@ func (g *gate) byToken(ctx context.Context, r *http.Request) (control.Caller, er
 		return control.Caller{}, unauthenticated(err)
 	}
 	caller := control.Caller{}
-	proofs := r.Header.Values("DPoP")
-	if len(proofs) > 1 {
-		return caller, refused(authn.CodeProofMalformed, "send one DPoP header")
-	}
-	if len(proofs) == 1 {
-		caller.BoundTo, err = g.verifier.VerifyProof(ctx, authn.ProofInput{
-			Proof: proofs[0], Method: r.Method, URL: g.url + r.URL.EscapedPath(), AccessToken: token,
-		})
-		if err != nil {
-			return caller, unauthenticated(err)
-		}
+	if caller.BoundTo, err = g.proven(ctx, r, token); err != nil {
+		return control.Caller{}, err
 	}
 	if caller.BoundTo == "" && strings.EqualFold(scheme, schemeDPoP) {
 		return caller, refused(authn.CodeProofMissing, "the DPoP scheme needs a proof: send one in the DPoP header")
@@ -80,6 +70,30 @@ func (g *gate) byToken(ctx context.Context, r *http.Request) (control.Caller, er
 	if err := claims.CheckProof(caller.BoundTo); err != nil {
 		return control.Caller{}, unauthenticated(err)
 	}
+	return g.identified(ctx, caller, &claims)
+}
+
+// proven is the thumbprint of the key that a DPoP proof is by; empty without one. No token: the caller has none.
+func (g *gate) proven(ctx context.Context, r *http.Request, token string) (string, error) {
+	proofs := r.Header.Values("DPoP")
+	switch len(proofs) {
+	case 0:
+		return "", nil
+	case 1:
+	default:
+		return "", refused(authn.CodeProofMalformed, "send one DPoP header")
+	}
+	thumbprint, err := g.verifier.VerifyProof(ctx, authn.ProofInput{
+		Proof: proofs[0], Method: r.Method, URL: g.url + r.URL.EscapedPath(), AccessToken: token, Alone: token == "",
+	})
+	if err != nil {
+		return "", unauthenticated(err)
+	}
+	return thumbprint, nil
+}
+
+// identified adds whose the claims are.
+func (g *gate) identified(ctx context.Context, caller control.Caller, claims *authn.Claims) (_ control.Caller, err error) {
 	caller.Identity, err = g.control.Identify(ctx, claims.Issuer, claims.Subject, claims.All)
 	return caller, err
 }

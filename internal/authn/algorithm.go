@@ -13,6 +13,14 @@ import (
 // minRSABits is the smallest RSA modulus accepted (RFC 7518 section 3.3).
 const minRSABits = 2048
 
+// Algorithms are the names of the signatures that are accepted of tokens, where an issuer is not configured for fewer, and of DPoP proofs.
+func Algorithms() (names []string) {
+	for _, alg := range supportedAlgorithms() {
+		names = append(names, string(alg))
+	}
+	return names
+}
+
 // supportedAlgorithms are the signatures that can be accepted at all: asymmetric ones.
 func supportedAlgorithms() []jose.SignatureAlgorithm {
 	return []jose.SignatureAlgorithm{

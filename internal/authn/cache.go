@@ -14,6 +14,7 @@ const (
 // entry is a token or an SVID that was verified. It holds no verdict about the identity.
 type entry struct {
 	claims     Claims
+	audience   []string  // looked at in every call: what is good for one purpose is not for another
 	notBefore  time.Time // the latest of nbf and iat
 	issuer     *issuer
 	bundle     *bundle // that an SVID was verified with; nil for OIDC tokens

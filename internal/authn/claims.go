@@ -89,8 +89,8 @@ func numericDate(claims map[string]any, name string) (t time.Time, present, ok b
 	return time.Unix(int64(whole), int64(part*1e9)).UTC(), true, true
 }
 
-// audiences reads aud: a string, or a list of strings.
-func audiences(value any) ([]string, bool) {
+// audienceOf reads aud: a string, or a list of strings.
+func audienceOf(value any) ([]string, bool) {
 	switch aud := value.(type) {
 	case string:
 		return []string{aud}, aud != ""

@@ -46,6 +46,8 @@ type Issuer struct {
 	URL string
 	// Audience must be in aud.
 	Audience string
+	// PrincipalAudience is in aud, and Audience is not, of tokens that show for whom an agent works. Empty: there are none.
+	PrincipalAudience string
 	// JWKSURL is where the keys are; empty means OpenID Connect Discovery 1.0.
 	JWKSURL string
 	// Algorithms narrows the accepted signatures; empty means RS, PS and ES with
@@ -97,6 +99,9 @@ func (i Issuer) faults() []error {
 	}
 	if i.Audience == "" {
 		all = append(all, errors.New("audience: required; without it tokens made for others would be accepted"))
+	}
+	if i.Audience != "" && i.PrincipalAudience == i.Audience {
+		all = append(all, errors.New("principal_audience: the same as audience; a token handed to an agent would be good for acting as its owner"))
 	}
 	if i.JWKSURL != "" {
 		if err := checkEndpoint(i.JWKSURL); err != nil {

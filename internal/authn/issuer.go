@@ -28,6 +28,7 @@ const (
 type issuer struct {
 	url        string
 	audience   string
+	principal  string // audience of tokens that show for whom an agent works; empty: none
 	algorithms []jose.SignatureAlgorithm
 	interval   time.Duration
 	ahead      time.Duration // age at which a refresh starts without anybody waiting
@@ -47,6 +48,7 @@ func newIssuer(cfg Issuer, client *http.Client, now func() time.Time, interval t
 	return &issuer{
 		url:        cfg.URL,
 		audience:   cfg.Audience,
+		principal:  cfg.PrincipalAudience,
 		algorithms: cfg.algorithms(),
 		interval:   interval,
 		ahead:      interval * 4 / 5,

@@ -28,16 +28,19 @@ type ProofInput struct {
 	// proxy the URL is built from the configured public address.
 	Method string
 	URL    string
-	// AccessToken is the bearer token that came with the request. It is required.
+	// AccessToken is the bearer token that came with the request. It is required, unless Alone is set.
 	AccessToken string
+	// Alone says that the caller authenticated without a bearer token (RFC 9449 section 5): ath is not looked at.
+	Alone bool
 }
 
 // VerifyProof checks a DPoP proof (RFC 9449 section 4.3) and reports the
 // RFC 7638 thumbprint (SHA-256, base64url) of the key that made it.
 //
-// The proof comes with a bearer token of the caller's own issuer, and says to
-// which key the credential that Writ issues shall be bound; ath is therefore
-// over that bearer token, and required. Call it after Verify, so that only
+// The proof comes with a bearer token of the caller's own issuer, or with
+// another way to authenticate, and says to which key the credential that Writ
+// issues shall be bound; ath is therefore over that bearer token, and required
+// where there is one. Call it after Verify, so that only
 // authenticated callers can fill the memory of used proofs; that memory is per
 // process. Every error is an *Error, or the one of ctx.
 func (v *Verifier) VerifyProof(ctx context.Context, in ProofInput) (jkt string, err error) {
@@ -47,7 +50,7 @@ func (v *Verifier) VerifyProof(ctx context.Context, in ProofInput) (jkt string, 
 	switch {
 	case in.Proof == "":
 		return "", refuse(CodeProofMissing, "send a DPoP proof in the DPoP header")
-	case in.AccessToken == "":
+	case in.AccessToken == "" && !in.Alone:
 		return "", refuse(CodeTokenMissing, "a DPoP proof is accepted only with a bearer token")
 	case len(in.Proof) > maxProofLength:
 		return "", refuse(CodeProofMalformed, fmt.Sprintf("the proof is longer than %d bytes; leave out what RFC 9449 does not ask for", maxProofLength))
@@ -120,6 +123,9 @@ func checkProofClaims(claims map[string]any, in ProofInput, now time.Time) (id s
 	}
 	if htu, _ := claims["htu"].(string); !sameTarget(htu, in.URL) {
 		return "", until, refuse(CodeProofMismatch, "the proof's htu is not the URL of this request")
+	}
+	if in.Alone {
+		return strings.Clone(id), issued.Add(proofWindow), nil
 	}
 	sum := sha256.Sum256([]byte(in.AccessToken))
 	ath, _ := claims["ath"].(string)

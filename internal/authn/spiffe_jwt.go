@@ -13,8 +13,8 @@ import (
 // VerifyJWT reports who a JWT-SVID authenticates, a JWS in compact form (JWT-SVID
 // sections 2 to 4; SPIFFE-ID section 2). aud and exp are required, exp gets no
 // skew, and kid must name a key of the trust domain that sub is of; iss means
-// nothing. It never waits. Every error is an *Error.
-func (s *SPIFFE) VerifyJWT(token string) (Claims, error) {
+// nothing. It never waits. Audiences are as for Verify. Every error is an *Error.
+func (s *SPIFFE) VerifyJWT(token string, audiences ...Audience) (Claims, error) {
 	if token == "" {
 		return Claims{}, refuse(CodeTokenMissing, "send a JWT-SVID as Authorization: Bearer")
 	}
@@ -36,10 +36,13 @@ func (s *SPIFFE) VerifyJWT(token string) (Claims, error) {
 			if err := s.rules.checkTimes(e.claims.Expiry, e.notBefore, now); err != nil {
 				return Claims{}, err
 			}
+			if err := e.madeFor(audiences); err != nil {
+				return Claims{}, err
+			}
 			return e.claims, nil
 		}
 	}
-	e, err := s.verifyJWT(token, now)
+	e, err := s.verifyJWT(token, now, audiences)
 	if err != nil {
 		return Claims{}, err
 	}
@@ -48,7 +51,7 @@ func (s *SPIFFE) VerifyJWT(token string) (Claims, error) {
 }
 
 // verifyJWT does all of it, for a token that was not seen before.
-func (s *SPIFFE) verifyJWT(token string, now time.Time) (*entry, error) {
+func (s *SPIFFE) verifyJWT(token string, now time.Time, audiences []Audience) (*entry, error) {
 	parsed, err := parseJWS(token)
 	alg := jose.SignatureAlgorithm(parsed.header.alg)
 	if errors.Is(err, errAlgorithm) || alg == jose.EdDSA { // JWT-SVID section 2.1 has no EdDSA
@@ -78,7 +81,7 @@ func (s *SPIFFE) verifyJWT(token string, now time.Time) (*entry, error) {
 		key:    keyID{kid: parsed.header.kid},
 		bundle: trusted,
 	}
-	if err := s.rules.fillClaims(e, parsed.claims, now); err != nil {
+	if err := s.rules.fillClaims(e, parsed.claims, now, audiences); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -113,15 +116,16 @@ func verifyWith(trusted *bundle, token string, h header) error {
 // VerifyBearer verifies a bearer token by the one whose it is: a token whose iss
 // is configured is of that OIDC issuer; else one whose sub begins with
 // spiffe:// is a JWT-SVID, because iss of a JWT-SVID means nothing; all others
-// are OIDC tokens. Either verifier may be nil, not both. Every error is an *Error.
-func VerifyBearer(ctx context.Context, v *Verifier, s *SPIFFE, token string) (Claims, error) {
+// are OIDC tokens. Either verifier may be nil, not both. Audiences are as for
+// Verify. Every error is an *Error.
+func VerifyBearer(ctx context.Context, v *Verifier, s *SPIFFE, token string, audiences ...Audience) (Claims, error) {
 	switch {
 	case s == nil:
-		return v.Verify(ctx, token)
+		return v.Verify(ctx, token, audiences...)
 	case v == nil || isJWTSVID(v, s, token):
-		return s.VerifyJWT(token)
+		return s.VerifyJWT(token, audiences...)
 	default:
-		return v.Verify(ctx, token)
+		return v.Verify(ctx, token, audiences...)
 	}
 }
 

@@ -29,8 +29,9 @@ type Verifier struct {
 // Verify reports who a bearer token (a JWT in compact form, without the word
 // "Bearer") authenticates: RFC 7519, RFC 8725, OpenID Connect Core section 2.
 // iss, sub, aud and exp are required; exp gets no skew. It may wait for the
-// issuer's keys, up to 5 s or the end of ctx. Every error is an *Error.
-func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
+// issuer's keys, up to 5 s or the end of ctx. The token must have been made for
+// one of the audiences; none named is the API's. Every error is an *Error.
+func (v *Verifier) Verify(ctx context.Context, token string, audiences ...Audience) (Claims, error) {
 	if token == "" {
 		return Claims{}, refuse(CodeTokenMissing, "send an access token of a configured issuer as Authorization: Bearer")
 	}
@@ -45,11 +46,14 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 			return Claims{}, err
 		}
 		if valid {
+			if err := e.madeFor(audiences); err != nil {
+				return Claims{}, err
+			}
 			return e.claims, nil
 		}
 		v.cache.remove(sum)
 	}
-	e, err := v.verify(ctx, token, now)
+	e, err := v.verify(ctx, token, now, audiences)
 	if err != nil {
 		return Claims{}, err
 	}
@@ -84,7 +88,7 @@ func (v *Verifier) recheck(ctx context.Context, e *entry, now time.Time) (bool, 
 }
 
 // verify does all of it, for a token that was not seen before.
-func (v *Verifier) verify(ctx context.Context, token string, now time.Time) (*entry, error) {
+func (v *Verifier) verify(ctx context.Context, token string, now time.Time, audiences []Audience) (*entry, error) {
 	parsed, err := parseJWS(token)
 	if errors.Is(err, errAlgorithm) {
 		return nil, refuse(CodeTokenAlgorithm, "the token is not signed with an accepted algorithm; configure the issuer for one of "+algorithmList(supportedAlgorithms()))
@@ -109,7 +113,7 @@ func (v *Verifier) verify(ctx context.Context, token string, now time.Time) (*en
 	}
 	e := &entry{issuer: from, key: key.id}
 	e.generation.Store(set.generation)
-	if err := v.fillClaims(e, parsed.claims, now); err != nil {
+	if err := v.fillClaims(e, parsed.claims, now, audiences); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -173,13 +177,12 @@ func (i *issuer) verifySignature(ctx context.Context, token string, h header, no
 }
 
 // fillClaims checks what a genuine token says, and keeps it.
-func (v *Verifier) fillClaims(e *entry, claims map[string]any, now time.Time) error {
+func (v *Verifier) fillClaims(e *entry, claims map[string]any, now time.Time, audiences []Audience) error {
 	subject, ok := claims["sub"].(string)
 	if !ok || subject == "" || len(subject) > maxSubjectLength {
 		return refuse(CodeTokenMalformed, fmt.Sprintf("the token needs a sub of 1 to %d bytes; have the issuer set it", maxSubjectLength))
 	}
-	aud, ok := audiences(claims["aud"])
-	if !ok {
+	if e.audience, ok = audienceOf(claims["aud"]); !ok {
 		return refuse(CodeTokenMalformed, "the token needs an aud that is a string or a list of strings; have the issuer set it")
 	}
 	expiry, present, ok := numericDate(claims, "exp")
@@ -198,8 +201,8 @@ func (v *Verifier) fillClaims(e *entry, claims map[string]any, now time.Time) er
 	if err := v.checkTimes(expiry, e.notBefore, now); err != nil {
 		return err
 	}
-	if !slices.Contains(aud, e.issuer.audience) {
-		return refuse(CodeTokenWrongAudience, "the token was made for another audience; ask the issuer for one with the audience that this service is configured with")
+	if err := e.madeFor(audiences); err != nil {
+		return err
 	}
 	thumbprint, err := confirmation(claims)
 	if err != nil {

@@ -289,7 +289,7 @@ func BenchmarkVerify(b *testing.B) {
 		b.Run("miss/"+string(alg), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := v.verify(b.Context(), token, time.Now()); err != nil {
+				if _, err := v.verify(b.Context(), token, time.Now(), nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -12,6 +12,8 @@ import (
 // Delegation is part of a right, for somebody else. What is zero is as in the right that it is part of.
 type Delegation struct {
 	To          access.Ref
+	Action      access.Ref
+	Resource    access.Ref
 	Args        json.RawMessage    // exactly
 	Constraints access.Constraints // of a right to lend, instead of Args
 	TTL         access.Seconds
@@ -31,7 +33,7 @@ func (c *Control) Delegate(ctx context.Context, caller Caller, grant string, par
 		part.Mode = access.Use
 	}
 	request := access.Request{
-		Subject: part.To, Args: part.Args, Constraints: part.Constraints, TTL: part.TTL, MaxUses: part.MaxUses, Mode: part.Mode, Deepest: part.Hops,
+		Subject: part.To, Action: part.Action, Resource: part.Resource, Args: part.Args, Constraints: part.Constraints, TTL: part.TTL, MaxUses: part.MaxUses, Mode: part.Mode, Deepest: part.Hops,
 		Parent: grant, Lender: caller.Identity,
 	}
 	if err := checkLimits(&request); err != nil {
@@ -71,7 +73,13 @@ func (c *Control) Delegate(ctx context.Context, caller Caller, grant string, par
 
 // within takes from the parent what a request under it does not say.
 func within(r *access.Request, parent *access.Grant, hops int) {
-	r.Task, r.Action, r.Resource, r.Deepest = parent.Task, parent.Action, parent.Resource, deepest(parent, hops)
+	r.Task, r.Deepest = parent.Task, deepest(parent, hops)
+	if r.Action.IsZero() {
+		r.Action = parent.Action
+	}
+	if r.Resource.IsZero() {
+		r.Resource = parent.Resource
+	}
 	if len(r.Args) == 0 && len(r.Constraints) == 0 {
 		r.Args = parent.Args
 		if r.Mode == access.Delegate {
