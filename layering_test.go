@@ -38,6 +38,7 @@ func rooms() map[string][]string {
 		"examples/starter":        nil,
 		"examples/airline":        nil,
 		"examples/airline/replay": {"internal/access"},
+		"examples/orders":         {"client"},
 	}
 }
 
