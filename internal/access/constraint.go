@@ -18,6 +18,8 @@ import (
 const (
 	MaxConstraints     = 16 << 10 // bytes of the constraints of one grant
 	maxConstraintDepth = 8
+	maxValueDepth      = 32  // of values inside constraints
+	maxListed          = 256 // values of one list, and constraints inside one
 )
 
 // ConstraintKind says what a constraint asks of an argument (draft-niyikiza-oauth-attenuating-agent-tokens, constraint types).
@@ -110,6 +112,9 @@ func ParseConstraints(text []byte) (Constraints, error) {
 	if len(text) > MaxConstraints {
 		return nil, fmt.Errorf("constraints have %d bytes, the limit is %d", len(text), MaxConstraints)
 	}
+	if err := shallow(text); err != nil {
+		return nil, err
+	}
 	var out Constraints
 	if err := strictjson.Unmarshal(text, &out, strictjson.RejectUnknownMembers(true)); err != nil {
 		return nil, fmt.Errorf("constraints: %w", err)
@@ -121,6 +126,19 @@ func ParseConstraints(text []byte) (Constraints, error) {
 		out[name] = c
 	}
 	return out, nil
+}
+
+// shallow refuses what is deeper than anybody would read.
+func shallow(text []byte) error {
+	decoder := jsontext.NewDecoder(bytes.NewReader(text))
+	for {
+		if _, err := decoder.ReadToken(); err != nil {
+			return nil //nolint:nilerr // what is no JSON, or over, is said elsewhere
+		}
+		if decoder.StackDepth() > maxValueDepth+2*maxConstraintDepth {
+			return fmt.Errorf("constraints: values are more than %d deep", maxValueDepth)
+		}
+	}
 }
 
 // has are the members of a constraint that are there.
@@ -150,6 +168,14 @@ func (c *Constraint) check(depth int) error {
 	}
 	if depth == 0 {
 		return fmt.Errorf("constraints are inside each other more than %d deep", maxConstraintDepth)
+	}
+	for _, list := range [][]jsontext.Value{c.Values, c.Excluded, c.Required, c.Allowed} {
+		if len(list) > maxListed {
+			return fmt.Errorf("a constraint lists %d values, the limit is %d", len(list), maxListed)
+		}
+	}
+	if len(c.Constraints) > maxListed {
+		return fmt.Errorf("a constraint is made of %d, the limit is %d", len(c.Constraints), maxListed)
 	}
 	for i := range c.Constraints {
 		if err := c.Constraints[i].check(depth - 1); err != nil {
@@ -243,7 +269,11 @@ func holds(list []jsontext.Value, v jsontext.Value) bool {
 
 // within reports whether everything in part is in whole.
 func within(part, whole []jsontext.Value) bool {
-	return !slices.ContainsFunc(part, func(v jsontext.Value) bool { return !holds(whole, v) })
+	known := make(map[string]bool, len(whole))
+	for _, v := range whole {
+		known[string(v)] = true
+	}
+	return !slices.ContainsFunc(part, func(v jsontext.Value) bool { return !known[string(v)] })
 }
 
 // ErrWider says that what is passed on is not within what is held.
@@ -279,7 +309,7 @@ func (c *Constraint) narrower(parent *Constraint) bool {
 			return !slices.ContainsFunc(parent.Constraints, func(clause Constraint) bool { return own.narrower(&clause) })
 		})
 	case c.Kind == ConstraintExact:
-		return slices.Contains([]ConstraintKind{ConstraintExact, ConstraintRange, ConstraintOneOf}, parent.Kind) && parent.fits(c.Value)
+		return parent.fits(c.Value)
 	case c.Kind != parent.Kind:
 		return false
 	}

@@ -23,6 +23,9 @@ type Evaluator interface {
 // Decide is the decision on a request: first the standing of everyone concerned, then policy.
 // It is pure, so every decision can be computed again from its input and the bundle it names (I8).
 func Decide(in *Input, policy Evaluator) Decided {
+	if !in.Standing.Lends(in.Request.Lender) { // before all else, or the answer would tell how somebody else's right stands
+		return Decided{Outcome: Deny, Code: CodeNotPermitted}
+	}
 	if code := in.Standing.Dead(in); code != "" {
 		return Decided{Outcome: Deny, Code: code}
 	}
@@ -45,10 +48,10 @@ func under(in *Input) Code {
 		return ""
 	}
 	switch {
-	case !in.Standing.Lends(r.Lender):
-		return CodeNotPermitted
 	case !r.Lender.IsZero() && Lent(chain, r.Subject):
 		return CodeDelegationCycle
+	case slices.ContainsFunc(chain, func(g Grant) bool { return g.MaxUses != 0 && r.MaxUses > g.MaxUses-g.Uses }):
+		return CodeExceedsParent // others may have used up what is above the parent
 	default:
 		return chain[0].Exceeds(r, in.Now)
 	}

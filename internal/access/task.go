@@ -40,7 +40,7 @@ type Task struct {
 	EndedAt     time.Time  `json:"ended_at,omitzero"`
 	Heartbeat   Seconds    `json:"heartbeat,omitempty"` // the longest silence; 0: not asked for
 	HeartbeatAt time.Time  `json:"heartbeat_at"`
-	Cut         bool       `json:"cut,omitempty"`    // its subject was suspended, or left, since it was opened
+	Cut         bool       `json:"cut,omitempty"`    // its subject, or its principal, was suspended, or left, since it was opened
 	Labels      []string   `json:"labels,omitempty"` // touched so far, ordered
 	Opened      int64      `json:"-"`                // index of the entry that opened it
 }

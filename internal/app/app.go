@@ -111,7 +111,7 @@ func New(ctx context.Context, config Config, o Options) (_ *App, err error) {
 	}
 	c := control.New(control.Options{
 		Ledger: ledger{opened}, Issuer: signer{issuer}, Engine: Version, NewID: newID, Log: o.Log, Decided: metrics.decided,
-		Limits: control.Limits{
+		Bound: config.Tokens.Bound, Limits: control.Limits{
 			RequestsPerSecond: config.Limits.RequestsPerSecond, Burst: config.Limits.Burst, EvidencePerHour: config.Limits.EvidencePerHour,
 			OpenQuestions: config.Limits.OpenQuestions,
 		},

@@ -91,6 +91,8 @@ type Tokens struct {
 	// Keys are PEM files (PKCS #8, Ed25519 or P-256), mode 0600. The first signs, all are published: to rotate, add the new
 	// key at the end, wait until verifiers have fetched it, then move it to the front; drop the old one a day later.
 	Keys []string `yaml:"keys"`
+	// Bound refuses a token to whoever proves neither a key (DPoP) nor a certificate (mTLS), so that no token is worth stealing.
+	Bound bool `yaml:"bound"`
 }
 
 // Issuer is an identity provider.

@@ -346,13 +346,13 @@ func (c *Control) redeem(v View, s *snapshot, caller Caller, approval *access.Ap
 		if err := json.Unmarshal(value, &purpose); err != nil {
 			return nil, event.Change{}, err
 		}
-		opening.Purpose, opening.Reference = purpose.Words, purpose.Reference
+		opening.Purpose, opening.Reference, opening.Trace = purpose.Words, purpose.Reference, purpose.Trace
 		return c.openTask(v, s, caller, opening, approval)
 	}
 	if request.Action.Type == access.TypeWritAction {
 		return nil, event.Change{}, invalid(WrongState, "repeat the call and name the approval there")
 	}
-	if err := s.check(caller, &request); err != nil {
+	if err := s.check(caller, &request, v.Now()); err != nil {
 		return nil, event.Change{}, err
 	}
 	return c.decide(v, s, caller, request, approval)

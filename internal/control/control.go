@@ -40,6 +40,7 @@ type View interface {
 	Task(id string) (access.Task, error)
 	Tasks(subject access.Ref, limit int) ([]access.Task, error)
 	OpenTasks(subject access.Ref, taskType string) (int64, error)
+	UnendedTasks(subject access.Ref, limit int) ([]access.Task, error)
 	OverdueTasks(now time.Time, limit int) ([]access.Task, error)
 	EndedTasks(goneBy time.Time, limit int) ([]access.Task, error)
 	TaskEntries(task string) (int64, error)
@@ -48,9 +49,10 @@ type View interface {
 	ActiveGrants(task string, now time.Time) ([]access.Grant, error)
 	GrantsOfTask(task string) ([]access.Grant, error)
 	LentGrants(subject access.Ref, limit int) ([]access.Grant, error)
+	LiveLentGrants(subject access.Ref, now time.Time, limit int) ([]access.Grant, error)
 
 	Approval(id string) (access.Approval, error)
-	OpenQuestions(subject access.Ref) (int64, error)
+	OpenQuestions(asker access.Ref) (int64, error)
 	PendingApprovals(limit int) ([]access.Approval, error)
 	LapsedApprovals(now time.Time, limit int) ([]access.Approval, error)
 
@@ -133,6 +135,8 @@ type Options struct {
 	NewID  func() string // time-ordered, unguessable
 	Log    *slog.Logger
 	Limits Limits
+	// Bound refuses a credential to a caller who proved neither a key nor a certificate.
+	Bound bool
 	// Decided is told of every recorded decision; for metrics. It may be nil.
 	Decided func(access.Outcome, access.Code)
 }
@@ -145,6 +149,7 @@ type Control struct {
 	newID     func() string
 	log       *slog.Logger
 	limits    *limiter
+	bound     bool
 	current   atomic.Pointer[snapshot]
 	changed   notifier
 	reads     readCache
@@ -159,6 +164,6 @@ func New(o Options) *Control {
 	}
 	return &Control{
 		ledger: o.Ledger, issuer: o.Issuer, engine: o.Engine, newID: o.NewID, log: o.Log,
-		limits: newLimiter(o.Limits), changed: newNotifier(), reads: newReadCache(), strangers: newStrangers(), decided: o.Decided,
+		limits: newLimiter(o.Limits), bound: o.Bound, changed: newNotifier(), reads: newReadCache(), strangers: newStrangers(), decided: o.Decided,
 	}
 }

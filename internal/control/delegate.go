@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/access/event"
@@ -53,12 +54,8 @@ func (c *Control) Delegate(ctx context.Context, caller Caller, grant string, par
 		if err != nil {
 			return event.Change{}, notFound(err, "there is no grant %q", grant)
 		}
-		within(&request, &parent, part.Hops)
-		if err := s.check(caller, &request); err != nil {
-			return event.Change{}, err
-		}
 		var change event.Change
-		answer, change, err = c.decide(v, s, caller, request, nil)
+		answer, change, err = c.lend(v, s, caller, request, &parent, part.Hops)
 		if err == nil && part.Idempotency != nil {
 			change.Remember = remember(v, caller, part.Idempotency, answer.ID)
 		}
@@ -71,6 +68,19 @@ func (c *Control) Delegate(ctx context.Context, caller Caller, grant string, par
 	return answer, nil
 }
 
+// lend decides on part of a right. Of somebody else's right nothing goes into the decision: who tried reads it.
+func (c *Control) lend(v View, s *snapshot, caller Caller, request access.Request, parent *access.Grant, hops int) (*Answer, event.Change, error) {
+	if parent.Subject != caller.Identity {
+		in := &access.Input{Request: access.Request{Subject: request.Subject, Mode: request.Mode, Parent: parent.ID, Lender: caller.Identity}, Now: v.Now(), Bundle: s.hash()}
+		return c.conclude(v, s, caller, in, nil)
+	}
+	within(&request, parent, hops)
+	if err := s.check(caller, &request, v.Now()); err != nil {
+		return nil, event.Change{}, err
+	}
+	return c.decide(v, s, caller, request, nil)
+}
+
 // within takes from the parent what a request under it does not say.
 func within(r *access.Request, parent *access.Grant, hops int) {
 	r.Task, r.Deepest = parent.Task, deepest(parent, hops)
@@ -80,7 +90,7 @@ func within(r *access.Request, parent *access.Grant, hops int) {
 	if r.Resource.IsZero() {
 		r.Resource = parent.Resource
 	}
-	if len(r.Args) == 0 && len(r.Constraints) == 0 {
+	if r.Args == nil && r.Constraints == nil { // an empty object is not nothing: it is no arguments
 		r.Args = parent.Args
 		if r.Mode == access.Delegate {
 			r.Constraints = parent.Constraints
@@ -109,7 +119,7 @@ func (c *Control) IssueCredential(ctx context.Context, caller Caller, id string)
 		if err != nil {
 			return event.Change{}, notFound(err, "there is no grant %q of this identity", id)
 		}
-		if !s.maySpeakFor(caller, grant.Subject) {
+		if !s.maySpeakFor(caller, grant.Subject, v.Now()) {
 			return event.Change{}, invalid(NotYours, "there is no grant %q of this identity", id)
 		}
 		in, err := c.standingOf(v, s, &grant)
@@ -127,7 +137,11 @@ func (c *Control) IssueCredential(ctx context.Context, caller Caller, id string)
 		if credential == nil {
 			return event.Change{}, invalid(WrongState, "this grant has no credential: it is a right to lend, or its resource has no target")
 		}
-		return event.Change{Drafts: []event.Draft{{Task: grant.Task, Event: &event.CredentialIssued{Grant: id, By: v.Pseudonym(caller.Identity), Credential: credential}}}}, nil
+		issued := &event.CredentialIssued{Grant: id, By: v.Pseudonym(caller.Identity), Subject: v.Pseudonym(grant.Subject), Credential: credential}
+		by := event.By{Kind: event.BySelf, Identity: v.Pseudonym(grant.Subject)}
+		labels, ended, err := c.touch(v, s, in, true, by)
+		issued.Labels = labels
+		return event.Change{Drafts: append([]event.Draft{{Task: grant.Task, Event: issued}}, ended...)}, err
 	})
 	if err != nil {
 		return nil, err
@@ -168,7 +182,7 @@ func (c *Control) Use(ctx context.Context, caller Caller, id string) (*Answer, e
 		if err != nil {
 			return event.Change{}, notFound(err, "there is no grant %q that this identity guards", id)
 		}
-		if grant.Subject == caller.Identity || !s.mayObserve(caller, &grant) {
+		if grant.Subject == caller.Identity || !s.mayObserve(caller, &grant, v.Now()) {
 			return event.Change{}, invalid(NotYours, "there is no grant %q that this identity guards", id)
 		}
 		in, err := c.standingOf(v, s, &grant)
@@ -208,15 +222,15 @@ func (c *Control) Use(ctx context.Context, caller Caller, id string) (*Answer, e
 }
 
 // mayObserve reports whether the caller sees what is done under a grant: it speaks for the subject, or guards the target.
-func (s *snapshot) mayObserve(caller Caller, g *access.Grant) bool {
-	return s.maySpeakFor(caller, g.Subject) || s.guards(caller, g)
+func (s *snapshot) mayObserve(caller Caller, g *access.Grant, now time.Time) bool {
+	target, _ := s.target(g.Resource)
+	return s.maySpeakFor(caller, g.Subject, now) || s.guards(caller, target, now)
 }
 
-// guards reports whether the caller is an active enforcement point of the target that the grant's credential is for.
-func (s *snapshot) guards(caller Caller, g *access.Grant) bool {
+// guards reports whether the caller is an enforcement point of a target, and somebody answers for it.
+func (s *snapshot) guards(caller Caller, target string, now time.Time) bool {
 	point, ok := s.index.EnforcementPoint(caller.Identity)
-	target, _ := s.target(g.Resource)
-	return ok && target != "" && s.IsActive(caller.Identity) && slices.Contains(point.Targets, target)
+	return ok && target != "" && s.holder(caller.Identity, now) == access.Active && slices.Contains(point.Targets, target)
 }
 
 // Introspect tells whether a credential is good at this moment, and what it says; nil if it is not, whatever the reason, or if the
@@ -229,7 +243,7 @@ func (c *Control) Introspect(ctx context.Context, caller Caller, token string) (
 			return err
 		}
 		known, ok := c.issuer.Recognize(token, v.Now())
-		if !ok || !s.IsActive(caller.Identity) {
+		if !ok || s.holder(caller.Identity, v.Now()) != access.Active {
 			return nil
 		}
 		grant, err := v.Grant(known.Grant)
@@ -243,7 +257,7 @@ func (c *Control) Introspect(ctx context.Context, caller Caller, token string) (
 		if err != nil {
 			return err
 		}
-		if over(in, &grant) == nil && (s.mayObserve(caller, &grant) || access.Lent(in.Standing.Chain, caller.Identity)) {
+		if over(in, &grant) == nil && (s.maySpeakFor(caller, grant.Subject, v.Now()) || s.guards(caller, known.Target, v.Now()) || access.Lent(in.Standing.Chain, caller.Identity)) {
 			out = &known
 		}
 		return nil

@@ -48,7 +48,7 @@ func (c *Control) PushFacts(ctx context.Context, caller Caller, observedAt time.
 
 // factDrafts checks every entity, names all that is wrong, and groups them by source.
 func (s *snapshot) factDrafts(v View, caller Caller, observedAt time.Time, told []Told) ([]event.Draft, error) {
-	if s.bundle == nil || !s.IsActive(caller.Identity) {
+	if s.bundle == nil || s.holder(caller.Identity, v.Now()) != access.Active {
 		return nil, invalid(NotFactSource, "this identity is not an active fact source")
 	}
 	now := v.Now()

@@ -91,6 +91,7 @@ type GrantView struct {
 // ReadGrant reads a grant; whether it is alive is derived from all its ancestors at this moment.
 func (c *Control) ReadGrant(ctx context.Context, caller Caller, id string) (*GrantView, error) {
 	var out *GrantView
+	lent := false // by the caller, who sees what became of it
 	err := c.ledger.Read(ctx, func(v View) error {
 		s, err := c.snapshot(v)
 		if err != nil {
@@ -101,13 +102,11 @@ func (c *Control) ReadGrant(ctx context.Context, caller Caller, id string) (*Gra
 			return notFound(err, "there is no grant %q", id)
 		}
 		out, err = c.viewGrant(v, s, grant)
+		lent = err == nil && s.IsActive(caller.Identity) && access.Lent(out.Chain, caller.Identity)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	if access.Lent(out.Chain, caller.Identity) { // who lent it sees what became of it
-		return out, nil
+	if err != nil || lent {
+		return out, err
 	}
 	if err := c.mayRead(ctx, caller, out.Grant.Subject); err != nil {
 		return nil, err
@@ -159,8 +158,8 @@ func (c *Control) Renew(ctx context.Context, caller Caller, id string, ttl acces
 			}
 		}
 		request := requestOf(&grant)
-		request.TTL = ttl
-		if err := s.check(caller, &request); err != nil {
+		request.TTL, request.MaxUses = ttl, grant.MaxUses // as many uses again, and no more
+		if err := s.check(caller, &request, v.Now()); err != nil {
 			return event.Change{}, err
 		}
 		var change event.Change
@@ -221,7 +220,7 @@ func (c *Control) ReportAction(ctx context.Context, caller Caller, id string, do
 		}
 		report := &event.ActionReported{Grant: id, Source: event.Reported, By: v.Pseudonym(caller.Identity), Status: done.Status}
 		if grant.Subject != caller.Identity {
-			if !s.mayObserve(caller, &grant) {
+			if !s.mayObserve(caller, &grant, v.Now()) {
 				return event.Change{}, invalid(NotYours, "there is no grant %q of this identity", id)
 			}
 			report.Source = event.Observed

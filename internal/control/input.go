@@ -57,9 +57,6 @@ func (c *Control) standing(v View, s *snapshot, in *access.Input) error {
 		return err
 	}
 	in.Standing.Chain = chain
-	for i := range chain {
-		in.Standing.Above = append(in.Standing.Above, s.holder(chain[i].Subject, in.Now))
-	}
 	if r.Task != "" {
 		task, err := v.Task(r.Task)
 		if err != nil {
@@ -76,6 +73,13 @@ func (c *Control) standing(v View, s *snapshot, in *access.Input) error {
 	}
 	if !r.Principal.IsZero() {
 		in.Standing.Principal = s.statusOf(r.Principal)
+	}
+	for i := range chain {
+		stands := s.holder(chain[i].Subject, in.Now)
+		if above, ok := s.index.Identity(chain[i].Subject); ok && stands == access.Active && !above.Principal.IsZero() && above.Principal != r.Principal {
+			stands = access.Suspended
+		}
+		in.Standing.Above = append(in.Standing.Above, stands)
 	}
 	return nil
 }
@@ -139,6 +143,13 @@ func (s *snapshot) facts(v View, in *access.Input) error {
 		if err != nil {
 			return err
 		}
+		for i := range in.Standing.Chain { // what is lent counts for who lends it, so that many hands are not slower than one
+			above, err := v.Usage(in.Standing.Chain[i].Subject, counter.Name, from)
+			if err != nil {
+				return err
+			}
+			total = max(total, above)
+		}
 		if counter.Sum {
 			in.Facts.Sums[counter.Name] = total
 		} else {
@@ -170,8 +181,8 @@ func chainFacts(in *access.Input) access.ChainFacts {
 	chain := in.Standing.Chain
 	facts := access.ChainFacts{Depth: int64(len(chain))}
 	for i := range chain {
-		facts.Root = chain[i].Subject.ID
-		facts.Actors = append(facts.Actors, chain[i].Subject.ID)
+		facts.Root = chain[i].Subject.String()
+		facts.Actors = append(facts.Actors, facts.Root)
 	}
 	return facts
 }

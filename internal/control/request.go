@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -24,8 +25,9 @@ type Idempotency struct {
 
 const (
 	idempotencyLife = 24 * time.Hour
-	maxRedecided    = 100 // live grants, of those that labels can speak against, that are decided again when one is gained
-	maxKey          = 128 // bytes of an idempotency key
+	mostOpen        = 2000 // tasks of one identity, and rights lent to it, that a label is held against
+	maxRedecided    = 100  // live grants, of those that labels can speak against, that are decided again when one is gained
+	maxKey          = 128  // bytes of an idempotency key
 	maxJSON         = 64 << 10
 )
 
@@ -121,7 +123,7 @@ func (c *Control) Request(ctx context.Context, caller Caller, ask Ask) (*Answer,
 			}
 			request.Deepest = deepest(&parent, ask.Hops)
 		}
-		if err := s.check(caller, &request); err != nil {
+		if err := s.check(caller, &request, v.Now()); err != nil {
 			return event.Change{}, err
 		}
 		var change event.Change
@@ -168,9 +170,9 @@ func checkLimits(r *access.Request) error {
 }
 
 // check tells a request that may be decided on from one that is never recorded.
-func (s *snapshot) check(caller Caller, r *access.Request) error {
+func (s *snapshot) check(caller Caller, r *access.Request, now time.Time) error {
 	switch {
-	case r.Lender != caller.Identity && !s.maySpeakFor(caller, r.Subject):
+	case r.Lender != caller.Identity && !s.maySpeakFor(caller, r.Subject, now):
 		return invalid(NotEnforcementPoint, "only a registered enforcement point may ask for another subject, and only for those declared for it")
 	case r.MaxUses > 0 && s.bundle != nil && !s.bundle.CountsUses(r.Action):
 		return invalid(InvalidArgument, "max_uses: the uses of %s do not pass through Writ, so they cannot be bounded", r.Action)
@@ -201,8 +203,7 @@ func (c *Control) conclude(v View, s *snapshot, caller Caller, in *access.Input,
 	answer := &Answer{ID: c.newID(), Decided: decided}
 	made := c.draft(s, caller, in, answer)
 	drafts := []event.Draft{{Event: made}}
-	// Nothing comes after a seal; and somebody else's task does not grow by what they try.
-	if task := in.Standing.Task; task != nil && task.Status != access.TaskSealed && in.Standing.Lends(in.Request.Lender) {
+	if task := in.Standing.Task; task != nil && task.Status != access.TaskSealed { // nothing comes after a seal
 		drafts[0].Task = task.ID
 	}
 	switch decided.Outcome {
@@ -219,7 +220,7 @@ func (c *Control) conclude(v View, s *snapshot, caller Caller, in *access.Input,
 		}
 		drafts = append(drafts, ended...)
 	case access.NeedsApproval:
-		if open, err := v.OpenQuestions(in.Request.Subject); err != nil {
+		if open, err := v.OpenQuestions(cmp.Or(in.Request.Lender, in.Request.Subject)); err != nil {
 			return nil, event.Change{}, err
 		} else if open >= c.limits.limits.OpenQuestions {
 			return nil, event.Change{}, &Refusal{Code: access.CodeLimitExceeded, Detail: "as many questions of this identity wait for people as may wait at once"}
@@ -242,7 +243,7 @@ func (c *Control) conclude(v View, s *snapshot, caller Caller, in *access.Input,
 func (c *Control) draft(s *snapshot, caller Caller, in *access.Input, answer *Answer) *event.DecisionMade {
 	r, d := &in.Request, &answer.Decided
 	made := &event.DecisionMade{
-		ID: answer.ID, Caller: s.pseudo(caller.Identity), Subject: s.pseudo(r.Subject), Principal: s.pseudo(r.Principal),
+		ID: answer.ID, Caller: s.pseudo(caller.Identity), Subject: s.pseudo(r.Subject), Lender: s.pseudo(r.Lender), Principal: s.pseudo(r.Principal),
 		Action: r.Action, Resource: s.pseudo(r.Resource), Bundle: in.Bundle, Engine: c.engine,
 	}
 	fill(made, d)
@@ -281,22 +282,36 @@ func (c *Control) grant(v View, s *snapshot, caller Caller, in *access.Input, an
 	for _, counter := range s.bundle.Counters(r) {
 		made.Usage = append(made.Usage, event.Usage{Counter: counter.Name, Bucket: bucket(in.Now, counter.Bucket), Add: counter.Amount, Window: access.Seconds(counter.Window / time.Second)})
 	}
-	_, labels := s.target(r.Resource)
-	if len(labels) == 0 {
-		return nil, nil
+	var ended []event.Draft
+	var err error
+	made.Labels, ended, err = c.touch(v, s, in, r.Lender.IsZero(), event.By{Kind: event.ByDecision, Decision: answer.ID})
+	return ended, err
+}
+
+// touch finds the labels that the resource of a request brings to its task, and to its subject if that gets hold of it, and the drafts
+// that end the grants which they speak against.
+func (c *Control) touch(v View, s *snapshot, in *access.Input, held bool, by event.By) (labels []string, ended []event.Draft, err error) {
+	r := &in.Request
+	_, all := s.target(r.Resource)
+	if len(all) == 0 {
+		return nil, nil, nil
 	}
-	gained := gain{task: without(labels, in.Standing.Task.Labels)}
-	recent, err := v.Touched(r.Subject, in.Now.Add(-labelRefresh))
-	if err != nil {
-		return nil, err
+	gained := gain{task: without(all, in.Standing.Task.Labels)}
+	labels = gained.task
+	if held {
+		recent, err := v.Touched(r.Subject, in.Now.Add(-labelRefresh))
+		if err != nil {
+			return nil, nil, err
+		}
+		remembered, err := v.Touched(r.Subject, in.Now.Add(-LabelWindow-labelRefresh))
+		if err != nil {
+			return nil, nil, err
+		}
+		gained.identity = without(all, remembered)
+		labels = union(labels, without(all, recent))
 	}
-	remembered, err := v.Touched(r.Subject, in.Now.Add(-LabelWindow-labelRefresh))
-	if err != nil {
-		return nil, err
-	}
-	gained.identity = without(labels, remembered)
-	made.Labels = union(gained.task, without(labels, recent))
-	return c.redecide(v, s, in, gained, event.By{Kind: event.ByDecision, Decision: answer.ID})
+	ended, err = c.redecide(v, s, in, gained, by)
+	return labels, ended, err
 }
 
 // gain are the labels that are new to a task, and those that are new to its identity.
@@ -310,16 +325,23 @@ func without(all, known []string) []string {
 func (c *Control) issue(s *snapshot, caller Caller, answer *Answer, in *access.Input) (*event.CredentialMade, error) {
 	g := answer.Grant
 	target, _ := s.target(g.Resource)
-	if target == "" || g.Mode == access.Delegate {
+	switch {
+	case target == "" || g.Mode == access.Delegate:
 		return nil, nil
+	case c.bound && caller.BoundTo == "":
+		return nil, invalid(AuthenticationMissing, "proof_missing: tokens are given here only to who proves a key or a certificate that they can be bound to: send a DPoP proof, or call with a client certificate")
+	case g.ExpiresAt.Unix() <= in.Now.Unix():
+		return nil, &Refusal{Code: access.CodeBoundsExceeded, Detail: "less than a second is left"}
 	}
 	made := Credential{
 		Grant: g.ID, Subject: g.Subject, Action: g.Action, Resource: g.Resource, Args: g.Args, Target: target, Task: g.Task,
 		Trace: in.Standing.Task.Trace, Principal: in.Request.Principal, IssuedAt: in.Now, ExpiresAt: g.ExpiresAt, BoundTo: caller.BoundTo,
 	}
+	holder := g.Subject
 	for i := range in.Standing.Chain {
-		if lender := in.Standing.Chain[i].Subject; lender != g.Subject { // who narrows its own right lends nothing
+		if lender := in.Standing.Chain[i].Subject; lender != holder { // who narrows its own right lends nothing
 			made.Lenders = append(made.Lenders, lender)
+			holder = lender
 		}
 	}
 	token, err := c.issuer.Issue(made)
@@ -368,23 +390,26 @@ func touchedBy(v View, cause *access.Input, gained gain) ([]access.Grant, error)
 	if err != nil || len(gained.identity) == 0 {
 		return live, err
 	}
-	tasks, err := v.Tasks(cause.Request.Subject, mostTasks)
+	tasks, err := v.UnendedTasks(cause.Request.Subject, mostOpen)
 	if err != nil {
 		return nil, err
 	}
-	lent, err := v.LentGrants(cause.Request.Subject, mostLent)
+	lent, err := v.LiveLentGrants(cause.Request.Subject, cause.Now, mostOpen)
 	if err != nil {
 		return nil, err
+	}
+	if len(tasks) == mostOpen || len(lent) == mostOpen { // there may be more, and the label speaks against those too
+		return nil, &Refusal{Code: access.CodeLimitExceeded, Detail: "this identity has too much open for a label to be held against all of it: complete tasks first"}
 	}
 	others := map[string]bool{}
 	for i := range tasks {
-		others[tasks[i].ID] = tasks[i].Status != access.TaskEnded && tasks[i].Status != access.TaskSealed
+		others[tasks[i].ID] = true
 	}
 	for i := range lent {
-		others[lent[i].Task] = others[lent[i].Task] || lent[i].Live(cause.Now)
+		others[lent[i].Task] = true
 	}
 	for _, task := range slices.Sorted(maps.Keys(others)) {
-		if task == cause.Request.Task || !others[task] {
+		if task == cause.Request.Task {
 			continue
 		}
 		grants, err := v.ActiveGrants(task, cause.Now)
@@ -501,8 +526,11 @@ func (c *Control) repeat(v View, s *snapshot, caller Caller, key *Idempotency) (
 	if err != nil {
 		return nil, event.Change{}, err
 	}
-	if answer.Grant == nil || answer.Grant.Status != access.GrantActive || !s.maySpeakFor(caller, answer.Grant.Subject) {
+	if answer.Grant == nil || answer.Grant.Status != access.GrantActive || !s.maySpeakFor(caller, answer.Grant.Subject, v.Now()) {
 		return answer, event.Change{}, nil
+	}
+	if target, _ := s.target(answer.Grant.Resource); target == "" || answer.Grant.Mode == access.Delegate {
+		return answer, event.Change{}, nil // there was no credential to lose, and what was lent from it goes on
 	}
 	if answer.Grant.MaxUses > 0 {
 		return answer, event.Change{}, nil // a second credential would be a second set of uses at a target that counts by token

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/access/event"
@@ -135,12 +136,12 @@ func (s *snapshot) asker(name event.Pseudonym, answering Caller) access.Ref {
 
 // maySpeakFor reports whether the caller may ask and report for a subject: for itself, or as an active enforcement point
 // for those declared for it.
-func (s *snapshot) maySpeakFor(caller Caller, subject access.Ref) bool {
+func (s *snapshot) maySpeakFor(caller Caller, subject access.Ref, now time.Time) bool {
 	if subject == caller.Identity {
 		return true
 	}
 	point, ok := s.index.EnforcementPoint(caller.Identity)
-	return ok && s.IsActive(caller.Identity) && s.index.Covers(point.Subjects, subject)
+	return ok && s.holder(caller.Identity, now) == access.Active && s.index.Covers(point.Subjects, subject)
 }
 
 // Humans, Identity, OwnerOf and IsActive make the snapshot an access.People.

@@ -90,7 +90,8 @@ func (c *Control) openTask(v View, s *snapshot, caller Caller, opening Opening, 
 		Subject: caller.Identity, Principal: opening.Principal, Action: access.Act(access.ActOpenTask), Mode: access.Use, TTL: opening.Duration,
 		Resource: access.Ref{Type: access.TypeTaskType, ID: declared.Name},
 	}
-	if identity, ok := s.index.Identity(caller.Identity); ok && request.Principal.IsZero() {
+	// What was approved was for this human, or for nobody, and is not for whom the catalog names since.
+	if identity, ok := s.index.Identity(caller.Identity); ok && request.Principal.IsZero() && approval == nil {
 		request.Principal = identity.Principal
 	}
 	if err := s.checkRequest(&request); err != nil {
@@ -116,7 +117,7 @@ func (c *Control) openTask(v View, s *snapshot, caller Caller, opening Opening, 
 	if err != nil {
 		return nil, event.Change{}, err
 	}
-	purpose, err := json.Marshal(event.Purpose{Words: opening.Purpose, Reference: opening.Reference})
+	purpose, err := json.Marshal(event.Purpose{Words: opening.Purpose, Reference: opening.Reference, Trace: opening.Trace})
 	if err != nil {
 		return nil, event.Change{}, err
 	}

@@ -177,7 +177,7 @@ func (tokens) Issue(c control.Credential) (control.Token, error) {
 
 func (tokens) Recognize(token string, _ time.Time) (control.Recognized, bool) {
 	grant, ok := strings.CutPrefix(token, "secret of ")
-	return control.Recognized{Grant: grant}, ok
+	return control.Recognized{Grant: grant, Target: "https://orders.example.com"}, ok
 }
 
 type ledger struct{ *store.Store }

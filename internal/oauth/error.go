@@ -245,6 +245,9 @@ func controlProblem(err error, s shape) *problem {
 	var refused *control.Refusal
 	var bad *control.Invalid
 	var p *problem
+	if _, _, ok := reasonOf(err); ok { // a credential for who proved nothing, where tokens are bound
+		return authenticationProblem(err)
+	}
 	switch {
 	case errors.As(err, &refused):
 		p = &problem{Code: string(refused.Code), Description: refused.Detail, Next: refused.Next(), Decision: refused.Decision}

@@ -157,7 +157,7 @@ func (e *Endpoint) lend(ctx context.Context, client Client, held *access.Grant, 
 func (e *Endpoint) narrow(ctx context.Context, client Client, held *access.Grant, a *asked) (any, error) {
 	a.Task, a.Parent = held.Task, held.ID
 	a.Action, a.Resource, a.Mode = cmp.Or(a.Action, held.Action), cmp.Or(a.Resource, held.Resource), cmp.Or(a.Mode, held.Mode)
-	if len(a.Args) == 0 && len(a.Constraints) == 0 {
+	if a.Args == nil && a.Constraints == nil { // an empty object is not nothing: it is no arguments
 		a.Args = held.Args
 		if a.Mode == access.Delegate {
 			a.Constraints = held.Constraints

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -42,7 +43,7 @@ func (p *projection) project(e event.Event) error {
 		return p.exec(`INSERT INTO catalog_version (one, version, bundle) VALUES (1, $1, $2)
 			ON CONFLICT (one) DO UPDATE SET version = excluded.version, bundle = excluded.bundle`, p.index, e.Bundle)
 	case *event.IdentityChanged:
-		return p.identity(e.Identity, e.Status)
+		return p.identity(e.Identity, e.Status, 1)
 	case *event.FactsReported:
 		return p.facts(e)
 	case *event.DecisionMade:
@@ -68,7 +69,9 @@ func (p *projection) project(e event.Event) error {
 			return p.touchCatalog() // an object of the catalog is unknown from here on
 		}
 		return nil // the values themselves lie outside the projected tables
-	case *event.Installed, *event.LogPruned, *event.LogRestored, *event.ActionReported, *event.CredentialIssued:
+	case *event.CredentialIssued:
+		return p.touches(e.Labels, e.Subject)
+	case *event.Installed, *event.LogPruned, *event.LogRestored, *event.ActionReported:
 		return nil // a record, and no state
 	default:
 		return fmt.Errorf("no projection for %T", e)
@@ -96,7 +99,7 @@ func (p *projection) catalogChanged(e *event.CatalogChanged) error {
 	}
 	if e.Op == event.OpRemoved {
 		if e.Kind == event.KindIdentity {
-			if err := p.identity(e.Object, access.Retired); err != nil {
+			if err := p.identity(e.Object, access.Retired, 0); err != nil {
 				return err
 			}
 		}
@@ -111,21 +114,22 @@ func (p *projection) catalogChanged(e *event.CatalogChanged) error {
 		ON CONFLICT (kind, object) DO UPDATE SET version = excluded.version`, e.Kind, string(e.Object), p.index)
 }
 
-func (p *projection) identity(identity event.Pseudonym, status access.Status) error {
+// identity sets a status; declared is 0 if the catalog no longer has it.
+func (p *projection) identity(identity event.Pseudonym, status access.Status, declared int64) error {
 	if err := p.touchCatalog(); err != nil {
 		return err
 	}
-	return p.exec(`INSERT INTO identities (identity, status, was, since, version) VALUES ($1, $2, '', $3, $4)
-		ON CONFLICT (identity) DO UPDATE SET status = excluded.status, was = identities.status, since = excluded.since, version = excluded.version`,
-		string(identity), string(status), micros(p.at), p.index)
+	return p.exec(`INSERT INTO identities (identity, status, was, since, declared, version) VALUES ($1, $2, '', $3, $4, $5)
+		ON CONFLICT (identity) DO UPDATE SET status = excluded.status, was = identities.status, since = excluded.since, declared = excluded.declared, version = excluded.version`,
+		string(identity), string(status), micros(p.at), declared, p.index)
 }
 
 // declared makes an identity active. One that the catalog had dropped stands again where it stood: else dropping and declaring
-// it would undo what suspended or retired it.
+// it would undo what suspended or retired it. One that the catalog still has, because only its document was erased, stands where it stands.
 func (p *projection) declared(identity event.Pseudonym) error {
-	return p.exec(`INSERT INTO identities (identity, status, was, since, version) VALUES ($1, 'active', '', $2, $3)
+	return p.exec(`INSERT INTO identities (identity, status, was, since, declared, version) VALUES ($1, 'active', '', $2, 1, $3)
 		ON CONFLICT (identity) DO UPDATE SET status = CASE WHEN identities.was IN ('suspended', 'retired') THEN identities.was ELSE excluded.status END,
-		was = identities.status, since = excluded.since, version = excluded.version`, string(identity), micros(p.at), p.index)
+		was = identities.status, since = excluded.since, declared = 1, version = excluded.version WHERE identities.declared = 0`, string(identity), micros(p.at), p.index)
 }
 
 func (p *projection) facts(e *event.FactsReported) error {
@@ -162,9 +166,9 @@ func (p *projection) decision(e *event.DecisionMade) error {
 		}
 	}
 	if e.Asked != nil {
-		err := p.exec(`INSERT INTO approvals (id, decided, task, subject, status, asked_at, expires_at, approved_until, version)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $2)`,
-			e.ID, p.index, p.task, string(e.Subject), string(access.ApprovalPending), micros(p.at), micros(e.Asked.ExpiresAt))
+		err := p.exec(`INSERT INTO approvals (id, decided, task, subject, asker, status, asked_at, expires_at, approved_until, version)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $2)`,
+			e.ID, p.index, p.task, string(e.Subject), string(cmp.Or(e.Lender, e.Subject)), string(access.ApprovalPending), micros(p.at), micros(e.Asked.ExpiresAt))
 		if err != nil {
 			return err
 		}
@@ -190,23 +194,36 @@ const (
 
 // traces are what a decision leaves for later ones: counters and labels.
 func (p *projection) traces(e *event.DecisionMade) error {
+	counts := string(cmp.Or(e.Lender, e.Subject))
 	for _, u := range e.Usage {
-		err := p.exec(usageForget, string(e.Subject), u.Counter, u.Bucket-2*int64(u.Window))
+		err := p.exec(usageForget, counts, u.Counter, u.Bucket-2*int64(u.Window))
 		if err != nil {
 			return err
 		}
-		err = p.exec(usageAdd, string(e.Subject), u.Counter, u.Bucket, u.Add, p.index)
+		err = p.exec(usageAdd, counts, u.Counter, u.Bucket, u.Add, p.index)
 		if err != nil {
 			return err
 		}
 	}
-	for _, label := range e.Labels {
+	toucher := e.Subject
+	if e.Lender != "" {
+		toucher = "" // who is lent something has not touched it yet
+	}
+	return p.touches(e.Labels, toucher)
+}
+
+// touches notes labels for the task, and for the identity that touched them, if one did.
+func (p *projection) touches(labels []string, identity event.Pseudonym) error {
+	for _, label := range labels {
 		err := p.exec(`INSERT INTO task_labels (task, label, version) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, p.task, label, p.index)
 		if err != nil {
 			return err
 		}
+		if identity == "" {
+			continue
+		}
 		err = p.exec(`INSERT INTO touched (subject, label, at, version) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (subject, label) DO UPDATE SET at = excluded.at, version = excluded.version`, string(e.Subject), label, micros(p.at), p.index)
+			ON CONFLICT (subject, label) DO UPDATE SET at = excluded.at, version = excluded.version`, string(identity), label, micros(p.at), p.index)
 		if err != nil {
 			return err
 		}

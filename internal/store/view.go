@@ -214,15 +214,16 @@ const taskColumns = `tasks.id, tasks.type, tasks.subject, tasks.principal, tasks
 	tasks.heartbeat, tasks.opened, tasks.version, COALESCE((SELECT at FROM heartbeats WHERE task = tasks.id), tasks.opened_at),
 	CASE WHEN ` + taskCut + ` THEN 1 ELSE 0 END`
 
-// taskCut holds for a task whose subject was suspended, or left, since it was opened. A status comes with a catalog version,
-// which every decision depends on.
-const taskCut = `COALESCE((SELECT version FROM identities WHERE identity = tasks.subject), 0) > tasks.opened`
+// taskCut holds for a task whose subject, or the human whom it is for, was suspended, or left, since it was opened. A status comes
+// with a catalog version, which every decision depends on.
+const taskCut = `(COALESCE((SELECT version FROM identities WHERE identity = tasks.subject), 0) > tasks.opened
+	OR COALESCE((SELECT version FROM identities WHERE identity = tasks.principal), 0) > tasks.opened)`
 
 const taskVersion = `SELECT version FROM tasks WHERE id = $1`
 
-func (v *View) scanTask(row func(...any) error) (t access.Task, subject string, version int64, err error) {
+func (v *View) scanTask(row func(...any) error) (t access.Task, people []string, version int64, err error) {
 	var opened, expires, ended, heartbeat, beat, cut int64
-	var principal string
+	var subject, principal string
 	err = row(&t.ID, &t.Type, &subject, &principal, &t.Trace, (*string)(&t.Status), (*string)(&t.Reason), &opened, &expires, &ended, &heartbeat, &t.Opened, &version, &beat, &cut)
 	t.Subject = v.store.names.ref(event.Pseudonym(subject))
 	if t.Principal = v.store.names.ref(event.Pseudonym(principal)); principal != "" && t.Principal.IsZero() {
@@ -230,7 +231,7 @@ func (v *View) scanTask(row func(...any) error) (t access.Task, subject string, 
 	}
 	t.OpenedAt, t.ExpiresAt, t.EndedAt, t.HeartbeatAt = fromMicros(opened), fromMicros(expires), fromMicros(ended), fromMicros(beat)
 	t.Heartbeat, t.Cut = access.Seconds(heartbeat), cut == 1
-	return t, subject, version, err
+	return t, []string{subject, principal}, version, err
 }
 
 // Task reads a task with the labels it has touched; access.ErrNotFound if there is none.
@@ -240,11 +241,11 @@ func (v *View) Task(id string) (access.Task, error) {
 
 func (v *View) task(id string) (access.Task, error) {
 	var task access.Task
-	var subject string
+	var people []string
 	var version int64
 	stmt := `SELECT ` + taskColumns + ` FROM tasks WHERE id = $1`
 	err := v.on.each(v.ctx, stmt, []any{id}, func(row func(...any) (err error)) (err error) {
-		task, subject, version, err = v.scanTask(row)
+		task, people, version, err = v.scanTask(row)
 		return err
 	})
 	if err != nil {
@@ -255,9 +256,11 @@ func (v *View) task(id string) (access.Task, error) {
 		return task, access.ErrNotFound
 	}
 	v.depend(version, taskVersion, id)
-	// No decision depends on the heartbeat, for a later one only keeps the task alive, nor by itself on the subject's status.
-	v.also = append(v.also, read{text: `SELECT at FROM heartbeats WHERE task = $1`, args: []any{id}},
-		read{text: `SELECT version FROM identities WHERE identity = $1`, args: []any{subject}})
+	// No decision depends on the heartbeat, for a later one only keeps the task alive, nor by itself on the status of those whose it is.
+	v.also = append(v.also, read{text: `SELECT at FROM heartbeats WHERE task = $1`, args: []any{id}})
+	for _, name := range people {
+		v.also = append(v.also, read{text: `SELECT version FROM identities WHERE identity = $1`, args: []any{name}})
+	}
 	count := int64(0)
 	err = v.on.each(v.ctx, `SELECT label FROM task_labels WHERE task = $1 ORDER BY label`, []any{id}, func(row func(...any) error) error {
 		var label string
@@ -386,6 +389,25 @@ func (v *View) GrantsOfTask(task string) ([]access.Grant, error) {
 	return v.grants(`WHERE grants.task = $1 ORDER BY grants.id`, task)
 }
 
+// UnendedTasks lists the tasks of a subject that are open or paused, at most limit, without their labels.
+func (v *View) UnendedTasks(subject access.Ref, limit int) ([]access.Task, error) {
+	name := string(v.store.names.of(subject))
+	if _, err := v.number(`SELECT MAX(version) FROM tasks WHERE subject = $1`, name); err != nil {
+		return nil, err
+	}
+	return v.tasks(`SELECT `+taskColumns+` FROM tasks WHERE subject = $1 AND status IN ('open', 'paused') ORDER BY id LIMIT $2`, name, limit)
+}
+
+// LiveLentGrants lists the grants below others that a subject holds and that have not ended and not run out at now, at most limit.
+func (v *View) LiveLentGrants(subject access.Ref, now time.Time, limit int) ([]access.Grant, error) {
+	name := string(v.store.names.of(subject))
+	if _, err := v.number(`SELECT MAX(version) FROM grants WHERE subject = $1 AND parent <> ''`, name); err != nil {
+		return nil, err
+	}
+	return v.grants(`WHERE grants.subject = $1 AND grants.parent <> '' AND grants.status = 'active' AND grants.expires_at > $2 ORDER BY grants.id LIMIT $3`,
+		name, micros(now), limit)
+}
+
 // LentGrants lists the grants below others that a subject ever held, newest first, at most limit.
 func (v *View) LentGrants(subject access.Ref, limit int) ([]access.Grant, error) {
 	name := string(v.store.names.of(subject))
@@ -430,9 +452,9 @@ func (v *View) Approval(id string) (access.Approval, error) {
 
 const approvalVersion = `SELECT version FROM approvals WHERE id = $1`
 
-// OpenQuestions counts the questions of an identity that wait for people.
-func (v *View) OpenQuestions(subject access.Ref) (int64, error) {
-	return v.number(`SELECT COUNT(*) FROM approvals WHERE status = 'pending' AND subject = $1`, string(v.store.names.of(subject)))
+// OpenQuestions counts the questions that an identity has caused and that wait for people: about itself, or whom it lends to.
+func (v *View) OpenQuestions(asker access.Ref) (int64, error) {
+	return v.number(`SELECT COUNT(*) FROM approvals WHERE asker = $1 AND status = 'pending'`, string(v.store.names.of(asker)))
 }
 
 // PendingApprovals lists the questions that wait for people, oldest first, at most limit.

@@ -88,6 +88,7 @@ type DecisionMade struct {
 	ID        string         `json:"id"`
 	Caller    Pseudonym      `json:"caller"`
 	Subject   Pseudonym      `json:"subject"`
+	Lender    Pseudonym      `json:"lender,omitempty"` // who passes the right on to the subject; what it counts, it counts for them
 	Principal Pseudonym      `json:"principal,omitempty"`
 	Action    access.Ref     `json:"action"`
 	Resource  Pseudonym      `json:"resource"`
@@ -104,7 +105,7 @@ type DecisionMade struct {
 	Consumed  string         `json:"consumed,omitempty"` // the approval that this decision used up
 	Replaces  string         `json:"replaces,omitempty"` // the grant that this one renews
 	Usage     []Usage        `json:"usage,omitempty"`
-	Labels    []string       `json:"labels,omitempty"` // new to the task, or to the identity's window
+	Labels    []string       `json:"labels,omitempty"` // new to the task, or to the identity's window; what is lent touches the task alone
 }
 
 // PolicyID names a policy and its exact text.
@@ -195,6 +196,7 @@ type TaskOpened struct {
 type Purpose struct {
 	Words     string `json:"words"`
 	Reference string `json:"reference,omitempty"` // such as a ticket
+	Trace     string `json:"trace,omitempty"`     // the trace-id that the opener goes by, if any
 }
 
 // TaskChanged records a step in a task's life cycle.
@@ -247,11 +249,13 @@ type GrantUsed struct {
 	Code    access.Code `json:"code,omitempty"`
 }
 
-// CredentialIssued records one more credential of a grant, made for its holder.
+// CredentialIssued records one more credential of a grant, made for its holder. With it the holder of what was lent touches it.
 type CredentialIssued struct {
 	Grant      string          `json:"grant"`
 	By         Pseudonym       `json:"by"`
+	Subject    Pseudonym       `json:"subject"` // the holder
 	Credential *CredentialMade `json:"credential"`
+	Labels     []string        `json:"labels,omitempty"` // new to the task, or to the identity's window
 }
 
 // The sources of ActionReported.

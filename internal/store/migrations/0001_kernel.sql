@@ -43,6 +43,7 @@ CREATE TABLE identities (
     status   TEXT   NOT NULL,
     was      TEXT   NOT NULL, -- the status before
     since    BIGINT NOT NULL, -- time of the entry that set the status
+    declared BIGINT NOT NULL, -- 1 while the catalog has it
     version  BIGINT NOT NULL
 ){{clustered}};
 CREATE TABLE facts (
@@ -108,13 +109,14 @@ CREATE TABLE approvals (
     decided        BIGINT NOT NULL,
     task           TEXT   NOT NULL,
     subject        TEXT   NOT NULL,
+    asker          TEXT   NOT NULL, -- the subject, or who lends to it
     status         TEXT   NOT NULL,
     asked_at       BIGINT NOT NULL,
     expires_at     BIGINT NOT NULL,
     approved_until BIGINT NOT NULL,
     version        BIGINT NOT NULL
 ){{clustered}};
-CREATE INDEX approvals_pending ON approvals (subject) WHERE status = 'pending';
+CREATE INDEX approvals_pending ON approvals (asker) WHERE status = 'pending';
 CREATE TABLE answers (
     approval TEXT   NOT NULL,
     person   TEXT   NOT NULL,
