@@ -2,9 +2,11 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"time"
 )
@@ -12,6 +14,9 @@ import (
 // OpenTask opens a task. A no is a *Problem; if people must agree, the outcome is NeedsApproval and has an Approval.
 func (c *Client) OpenTask(ctx context.Context, open OpenTask) (*Outcome, error) {
 	x := post("/v1/tasks", open).keyed(open.IdempotencyKey)
+	if open.Trace != "" && (len(open.Trace) != 32 || !traceID.MatchString(open.Trace)) {
+		return nil, errors.New("client: a trace-id has 32 lower-case hexadecimal digits, not all zero (W3C Trace Context)")
+	}
 	x.trace = open.Trace
 	return call[Outcome](ctx, c, x)
 }
@@ -78,8 +83,8 @@ func (c *Client) IssueCredential(ctx context.Context, grant string) (*IssuedCred
 	return call[IssuedCredential](ctx, c, post(below("/v1/grants/%s/credential", grant), nil).repeatable())
 }
 
-// UseGrant asks, as who guards it, whether one use of a grant may happen now, and counts it. It is not retried: a repeated use counts twice.
-func (c *Client) UseGrant(ctx context.Context, grant string) (*Used, error) {
+// CountUse asks, as who guards it, whether one use of a grant may happen now, and counts it. It is not retried: a repeated use counts twice.
+func (c *Client) CountUse(ctx context.Context, grant string) (*Used, error) {
 	return call[Used](ctx, c, post(below("/v1/grants/%s/uses", grant), nil))
 }
 
@@ -113,6 +118,8 @@ func (c *Client) Approvals(ctx context.Context) ([]Approval, error) {
 func (c *Client) Approval(ctx context.Context, id string) (*Approval, error) {
 	return c.pollApproval(ctx, id, 0)
 }
+
+var traceID = regexp.MustCompile(`^[0-9a-f]*[1-9a-f][0-9a-f]*$`)
 
 const (
 	pollTime  = 50 * time.Second

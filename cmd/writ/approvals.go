@@ -111,7 +111,11 @@ type approveCommand struct {
 }
 
 func (c *approveCommand) Run(e *environment) error {
-	return reply(e, c.ID, client.Reply{Approve: true, TTL: int64(c.For / time.Second), MaxUses: c.Uses, Reason: c.Reason})
+	seconds, err := whole("--for", c.For)
+	if err != nil {
+		return err
+	}
+	return reply(e, c.ID, client.Reply{Approve: true, TTL: seconds, MaxUses: c.Uses, Reason: c.Reason})
 }
 
 type denyCommand struct {

@@ -13,6 +13,7 @@ type delegateCommand struct {
 	Grant string `arg:"" help:"Id of the right to lend, which you hold."`
 	To    string `arg:"" help:"Who receives it, such as 'Agent::\"refund-bot\"'."`
 	right
+	Wait time.Duration `help:"If a person must approve, wait so long for the answer." placeholder:"10m"`
 }
 
 // Help says what happens then.
@@ -23,35 +24,23 @@ func (*delegateCommand) Help() string {
 }
 
 func (c *delegateCommand) Run(e *environment) error {
-	if err := c.check(); err != nil {
+	seconds, err := c.check()
+	if err != nil {
 		return err
 	}
 	return e.call(func(ctx context.Context, w *client.Client) error {
 		outcome, err := w.Delegate(ctx, c.Grant, client.Delegation{
-			To: c.To, Args: json.RawMessage(c.Args), Constraints: json.RawMessage(c.Constraints), TTL: int64(c.For / time.Second),
-			MaxUses: c.MaxUses, Mode: c.mode(), Hops: c.Hops,
+			To: c.To, Args: json.RawMessage(c.Args), Constraints: json.RawMessage(c.Constraints), TTL: seconds, MaxUses: c.MaxUses, Mode: c.mode(), Hops: c.Hops,
 		})
-		switch {
-		case err != nil:
-			return err
-		case e.global.JSON:
-			return e.json(outcome)
-		case outcome.Grant == nil:
-			return waiting(e, outcome)
+		waits := patience{Wait: c.Wait}
+		if err == nil {
+			outcome, err = waits.await(ctx, e, w, outcome)
 		}
-		fmt.Fprintf(e.err, "%s may %s %s on %s until %s; evidence entry %d\n", plain(outcome.Grant.Subject), verb(outcome.Grant.Mode), short(outcome.Grant.Action),
-			plain(outcome.Grant.Resource), clock(outcome.Grant.ExpiresAt), outcome.Evidence.Index)
-		fmt.Fprintln(e.out, outcome.Grant.ID)
-		return nil
+		if err != nil {
+			return err
+		}
+		return waits.show(e, outcome)
 	})
-}
-
-// verb says what a right of a mode is for.
-func verb(mode string) string {
-	if mode == "delegate" {
-		return "lend"
-	}
-	return "use"
 }
 
 type credentialCommand struct {

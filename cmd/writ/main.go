@@ -46,6 +46,7 @@ type commands struct {
 	Request    requestCommand    `cmd:"" help:"Ask for one action on one resource."`
 	Delegate   delegateCommand   `cmd:"" help:"Pass part of a right to lend on to another identity."`
 	Credential credentialCommand `cmd:"" help:"Get the credential of a right that was lent to you."`
+	Redeem     redeemCommand     `cmd:"" help:"Get what people have approved."`
 	Approvals  approvalsCommand  `cmd:"" help:"List the questions that wait for you."`
 	Approve    approveCommand    `cmd:"" help:"Say yes to a question."`
 	Deny       denyCommand       `cmd:"" help:"Say no to a question."`

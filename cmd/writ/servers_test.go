@@ -205,7 +205,7 @@ func (r *rush) use() error {
 		r.mu.Lock()
 		r.tried++
 		r.mu.Unlock()
-		got, err := c.UseGrant(r.ctx, r.counted)
+		got, err := c.CountUse(r.ctx, r.counted)
 		if err != nil {
 			return ack{}, err
 		}
@@ -352,7 +352,7 @@ func (e entry) single() string {
 		return "redemption of " + text("consumed")
 	case e.Type == event.ApprovalAnswered{}.EventType():
 		return "answer to " + text("approval")
-	case e.Type == event.GrantUsed{}.EventType():
+	case e.Type == event.UseDecided{}.EventType():
 		return "use of " + text("grant")
 	default:
 		return ""

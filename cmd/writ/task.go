@@ -26,11 +26,16 @@ type taskOpenCommand struct {
 	For       time.Duration `help:"How long at most." placeholder:"30m"`
 	Principal string        `help:"File with a token of the human for whom this is, which they gave you for it." name:"principal-token-file" type:"existingfile" placeholder:"FILE"`
 	Trace     string        `help:"W3C trace-id that this belongs to (default: a new one)." placeholder:"HEX"`
+	Wait      time.Duration `help:"If a person must approve, wait so long for the answer." placeholder:"10m"`
 }
 
 func (c *taskOpenCommand) Run(e *environment) error {
+	seconds, err := whole("--for", c.For)
+	if err != nil {
+		return err
+	}
 	return e.call(func(ctx context.Context, w *client.Client) error {
-		open := client.OpenTask{Type: c.Type, Purpose: c.Purpose, Reference: c.Reference, TTL: int64(c.For / time.Second), Trace: c.Trace}
+		open := client.OpenTask{Type: c.Type, Purpose: c.Purpose, Reference: c.Reference, TTL: seconds, Trace: c.Trace}
 		if c.Principal != "" {
 			token, err := os.ReadFile(c.Principal)
 			if err != nil {
@@ -38,19 +43,15 @@ func (c *taskOpenCommand) Run(e *environment) error {
 			}
 			open.PrincipalToken = strings.TrimSpace(string(token))
 		}
+		waits := patience{Wait: c.Wait}
 		outcome, err := w.OpenTask(ctx, open)
+		if err == nil {
+			outcome, err = waits.await(ctx, e, w, outcome)
+		}
 		if err != nil {
 			return err
 		}
-		if e.global.JSON {
-			return e.json(outcome)
-		}
-		if outcome.Task == nil {
-			return waiting(e, outcome)
-		}
-		fmt.Fprintln(e.out, outcome.Task.ID)
-		fmt.Fprintf(e.err, "open until %s\n", clock(outcome.Task.ExpiresAt))
-		return nil
+		return waits.show(e, outcome)
 	})
 }
 
@@ -149,7 +150,7 @@ func acknowledge(e *environment, done *client.Done, err error, words string) err
 		return e.json(done)
 	}
 	if done.Approval != nil {
-		fmt.Fprintf(e.out, "A person must approve first: %s\n", done.Approval.ID)
+		fmt.Fprintf(e.out, "A person must approve first: %s\n  next: then writ redeem %[1]s, or repeat this with --approval %[1]s where it takes one\n", done.Approval.ID)
 		return &exitError{code: exitWaiting}
 	}
 	fmt.Fprint(e.out, words)

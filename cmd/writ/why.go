@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/writ-project/writ/client"
+	"github.com/writ-project/writ/internal/access"
 )
 
 type whyCommand struct {
@@ -15,24 +16,27 @@ type whyCommand struct {
 }
 
 func (c *whyCommand) Run(e *environment) error {
+	if _, err := access.ParseRef(c.Subject); err != nil {
+		return &exitError{exitUsage, err}
+	}
 	return e.call(func(ctx context.Context, w *client.Client) error {
-		access, err := w.Access(ctx, c.Subject, c.At)
+		held, err := w.Access(ctx, c.Subject, c.At)
 		if err != nil {
 			return err
 		}
 		if e.global.JSON {
-			return e.json(access)
+			return e.json(held)
 		}
 		when := "now"
 		if !c.At.IsZero() {
 			when = "at " + clock(c.At)
 		}
-		if len(access.Access) == 0 {
+		if len(held.Access) == 0 {
 			fmt.Fprintf(e.out, "%s has no access %s.\n", plain(c.Subject), when)
 			return nil
 		}
-		for i := range access.Access {
-			if err := showRight(e, &access.Access[i]); err != nil {
+		for i := range held.Access {
+			if err := showRight(e, &held.Access[i]); err != nil {
 				return err
 			}
 		}
@@ -47,7 +51,7 @@ func showRight(e *environment, held *client.HeldRight) error {
 		may = "may lend"
 	}
 	rows := [][]string{
-		{may, short(g.Action) + " on " + g.Resource + " " + string(g.Args) + string(g.Constraints)},
+		{may, strings.TrimSpace(short(g.Action) + " on " + g.Resource + " " + string(g.Args) + string(g.Constraints))},
 		{"from", clock(g.GrantedAt) + " to " + clock(g.ExpiresAt)},
 		{"task", g.Task + " (" + held.TaskType + ")"},
 	}
@@ -60,9 +64,7 @@ func showRight(e *environment, held *client.HeldRight) error {
 	if held.Account != nil {
 		rows = append(rows, []string{"because of", policiesOf(held.Account)})
 	}
-	for i := range g.Chain {
-		rows = append(rows, []string{"lent by", lender(&g.Chain[i])})
-	}
+	rows = append(rows, chain(g)...)
 	for i := range held.LentTo {
 		to := &held.LentTo[i]
 		rows = append(rows, []string{"lent to", to.Holder + ", to " + verb(to.Mode) + ", until " + clock(to.ExpiresAt) + "; grant " + to.Grant})
@@ -86,14 +88,30 @@ func policiesOf(account *client.Account) string {
 	return strings.Join(names, ", ")
 }
 
-// lender says who lent a right, what they held, and by which decision.
-func lender(l *client.Link) string {
-	text := l.Holder + ", who may " + verb(l.Mode) + " it"
-	if what := string(l.Args) + string(l.Constraints); what != "" {
-		text += " with " + what
+// chain draws the way that a right came, from its holder to the root, and says of each link what it was and which decision made it.
+// A right of one's own that was only narrowed was lent by nobody.
+func chain(g *client.Grant) (rows [][]string) {
+	if len(g.Chain) == 0 {
+		return nil
 	}
-	if l.Account != nil {
-		text += ", because of " + policiesOf(l.Account)
+	way, holder := g.Subject, g.Subject
+	for i := range g.Chain {
+		l := &g.Chain[i]
+		from := "lent by"
+		if l.Holder == holder {
+			from = "narrowed"
+		} else {
+			way += " ◀─ " + l.Holder
+		}
+		holder = l.Holder
+		text := l.Holder
+		if what := string(l.Args) + string(l.Constraints); what != "" {
+			text += ", who had " + what
+		}
+		if l.Account != nil {
+			text += ", because of " + policiesOf(l.Account)
+		}
+		rows = append(rows, []string{from, fmt.Sprintf("%s; decision %s, evidence entry %d", text, l.Decision, l.Evidence.Index)})
 	}
-	return text + fmt.Sprintf("; decision %s, evidence entry %d", l.Decision, l.Evidence.Index)
+	return append([][]string{{"chain", way}}, rows...)
 }

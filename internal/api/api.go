@@ -180,7 +180,7 @@ func (s *server) routes() []route {
 		{method: get, path: "/v1/grants/{id}", handle: s.readGrant},
 		{method: post, path: "/v1/grants/{id}/delegate", handle: s.delegate, body: mustBody, key: true},
 		{method: post, path: "/v1/grants/{id}/credential", handle: s.issueCredential},
-		{method: post, path: "/v1/grants/{id}/uses", handle: s.useGrant},
+		{method: post, path: "/v1/grants/{id}/uses", handle: s.countUse},
 		{method: post, path: "/v1/grants/{id}/renew", handle: s.renew, body: mayBody, key: true},
 		{method: post, path: "/v1/grants/{id}/actions", handle: s.reportAction, body: mustBody},
 		{method: post, path: "/v1/grants/{id}/revoke", handle: s.revokeGrant, body: mayBody},

@@ -111,12 +111,12 @@ func (s *server) issueCredential(c *call) (*reply, error) {
 	return &reply{value: client.IssuedCredential{Grant: grant, Credential: *credentialOf(answer.Credential), Evidence: client.Evidence{Index: answer.Evidence}}}, nil
 }
 
-func (s *server) useGrant(c *call) (*reply, error) {
+func (s *server) countUse(c *call) (*reply, error) {
 	id, err := c.id()
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.Control.Use(c.Context(), c.caller, id)
+	answer, err := s.Control.CountUse(c.Context(), c.caller, id)
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ func TestI5_APrincipalThatChangesAnywhereEndsWhatHangsBelow(t *testing.T) {
 		if known := must[*control.Recognized](t)(w.Introspect(t.Context(), orders, "secret of "+leaf.ID)); known != nil || w.live(sam, leaf.ID) {
 			t.Errorf("%s: the leaf outlived it", where)
 		}
-		if _, err := w.Use(t.Context(), orders, leaf.ID); code(t, err) != access.CodeParentRevoked {
+		if _, err := w.CountUse(t.Context(), orders, leaf.ID); code(t, err) != access.CodeParentRevoked {
 			t.Errorf("%s: the leaf is used: %v", where, err)
 		}
 		if got := must[*control.Answer](t)(w.Delegate(t.Context(), helper(0), middle.ID, control.Delegation{To: helper(2).Identity, Args: amount(1)})); got.Grant != nil {
@@ -117,7 +117,7 @@ func TestI9_AnEnforcementPointWithoutAnOwnerCanDoNothing(t *testing.T) {
 		t.Error("it learns what a token is good for")
 	}
 	for name, err := range map[string]error{
-		"counts a use":    fails(w.Use(t.Context(), orders, leaf.ID)),
+		"counts a use":    fails(w.CountUse(t.Context(), orders, leaf.ID)),
 		"gets a token":    fails(w.IssueCredential(t.Context(), orders, leaf.ID)),
 		"asks for others": fails(w.Request(t.Context(), orders, control.Ask{Subject: support.Identity, Task: task, Action: pay, Resource: order1, Args: amount(1)})),
 		"tells facts":     fails(w.PushFacts(t.Context(), orders, w.now, []control.Told{{Entity: access.Entity{ID: order1, Attributes: []byte(`{"status":"lost","total":1}`)}}})),

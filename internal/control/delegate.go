@@ -168,9 +168,9 @@ func over(in *access.Input, g *access.Grant) *Refusal {
 	}
 }
 
-// Use asks for one use of a grant: whether it may happen now, at this grant and at all above it, and counts it there. Only who
+// CountUse asks for one use of a grant: whether it may happen now, at this grant and at all above it, and counts it there. Only who
 // guards the use asks: an enforcement point that speaks for the subject, or one of the target. A refused use is recorded too.
-func (c *Control) Use(ctx context.Context, caller Caller, id string) (*Answer, error) {
+func (c *Control) CountUse(ctx context.Context, caller Caller, id string) (*Answer, error) {
 	var answer *Answer
 	var refused *Refusal
 	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
@@ -189,7 +189,7 @@ func (c *Control) Use(ctx context.Context, caller Caller, id string) (*Answer, e
 		if err != nil {
 			return event.Change{}, err
 		}
-		used := &event.GrantUsed{Grant: id, By: v.Pseudonym(caller.Identity)}
+		used := &event.UseDecided{Grant: id, By: v.Pseudonym(caller.Identity)}
 		refused = over(in, &grant)
 		switch {
 		case grant.Mode != access.Use:

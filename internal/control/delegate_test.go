@@ -149,7 +149,7 @@ func (g *graph) step(r *rand.Rand, helpers int) {
 		if at.Mode != access.Use {
 			return
 		}
-		answer, err := g.Use(ctx, orders, at.ID)
+		answer, err := g.CountUse(ctx, orders, at.ID)
 		if g.note(err) {
 			g.mu.Lock()
 			g.used[at.ID] = append(g.used[at.ID], answer.Evidence)
@@ -279,7 +279,7 @@ func TestI3_TwoNeverTakeTheLastUse(t *testing.T) {
 		got := make([]error, 8)
 		var group sync.WaitGroup
 		for i := range got {
-			group.Go(func() { _, got[i] = w.Use(t.Context(), orders, ids[i%2]) })
+			group.Go(func() { _, got[i] = w.CountUse(t.Context(), orders, ids[i%2]) })
 		}
 		group.Wait()
 		taken := 0
@@ -312,7 +312,7 @@ func TestI5_ARightThatEndsWhileItIsLentIsNotLent(t *testing.T) {
 			return err
 		},
 		"issue a credential": func(_, leaf string) error { return fails(w.IssueCredential(t.Context(), helper(0), leaf)) },
-		"use":                func(_, leaf string) error { return fails(w.Use(t.Context(), orders, leaf)) },
+		"use":                func(_, leaf string) error { return fails(w.CountUse(t.Context(), orders, leaf)) },
 	}
 	for name, call := range calls {
 		root := w.lendable(root.Task, 0)
@@ -483,7 +483,7 @@ func TestIntrospectionIsForWhoHasToDoWithIt(t *testing.T) {
 	if known, err := w.Introspect(t.Context(), orders, "secret of "+leaf.ID); err != nil || known != nil {
 		t.Errorf("a suspended guard learns %+v, %v", known, err)
 	}
-	if _, err := w.Use(t.Context(), orders, leaf.ID); kind(t, err) != control.NotYours {
+	if _, err := w.CountUse(t.Context(), orders, leaf.ID); kind(t, err) != control.NotYours {
 		t.Errorf("a suspended guard counts: %v", err)
 	}
 }

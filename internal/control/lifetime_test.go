@@ -123,14 +123,14 @@ func TestI3_UsesOfAChildCountAtItsParent(t *testing.T) {
 		if !w.live(support, right.ID) || !w.live(support, parent.ID) {
 			t.Errorf("before %s: a use was counted that nobody asked for", id)
 		}
-		check(t, fails(w.Use(t.Context(), gateway, id)))
+		check(t, fails(w.CountUse(t.Context(), gateway, id)))
 	}
 	var refused *control.Refusal
-	if _, err := w.Use(t.Context(), gateway, left.ID); !errors.As(err, &refused) || refused.Code != access.CodeParentRevoked || refused.Evidence == 0 {
+	if _, err := w.CountUse(t.Context(), gateway, left.ID); !errors.As(err, &refused) || refused.Code != access.CodeParentRevoked || refused.Evidence == 0 {
 		t.Errorf("a use more than the parent has: %v", err)
 	}
 	for _, who := range []control.Caller{support, report} {
-		if _, err := w.Use(t.Context(), who, left.ID); kind(t, err) != control.NotYours {
+		if _, err := w.CountUse(t.Context(), who, left.ID); kind(t, err) != control.NotYours {
 			t.Errorf("%s counted a use", who.Identity)
 		}
 	}

@@ -25,7 +25,7 @@ type Opening struct {
 	Purpose     string     // in words: untrusted
 	Reference   string     // such as a ticket
 	Principal   access.Ref // the human it is for, proven by that human's own token; zero: whom the owner says, if anybody
-	Trace       string     // trace-id (W3C Trace Context) that the caller goes by; empty: a new one
+	Trace       string     // trace-id (access.TraceOf) that the caller goes by; empty: a new one
 	Duration    access.Seconds
 	Idempotency *Idempotency
 }
@@ -38,18 +38,11 @@ func (o *Opening) check() error {
 		return invalid(InvalidArgument, "the purpose must be UTF-8 text of at most %d bytes", maxPurpose)
 	case len(o.Reference) > maxReference || !utf8.ValidString(o.Reference):
 		return invalid(InvalidArgument, "the reference must be UTF-8 text of at most %d bytes", maxReference)
-	case o.Trace != "" && !isTrace(o.Trace):
-		return invalid(InvalidArgument, "the trace-id must be 32 lower-case hexadecimal digits, not all zero")
 	case o.Duration < 0:
 		return invalid(InvalidArgument, "the duration must not be negative")
 	default:
 		return nil
 	}
-}
-
-// isTrace is the form of a trace-id (W3C Trace Context section 3.2.2.3).
-func isTrace(id string) bool {
-	return len(id) == 32 && strings.Trim(id, "0123456789abcdef") == "" && strings.Trim(id, "0") != ""
 }
 
 // OpenTask opens a task for the caller, if its type lets it and policy decides so.

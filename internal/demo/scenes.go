@@ -258,7 +258,7 @@ func (p *play) chain() error {
 	if _, err := p.lookup.IssueCredential(p.ctx, leaf.Grant.ID); err != nil {
 		return err
 	}
-	used, err := p.orders.UseGrant(p.ctx, leaf.Grant.ID)
+	used, err := p.orders.CountUse(p.ctx, leaf.Grant.ID)
 	if err != nil {
 		return err
 	}
@@ -286,7 +286,7 @@ func (p *play) cut(root, middle, leaf string) error {
 	}
 	took := time.Since(started)
 	var problem *client.Problem
-	if _, err := p.orders.UseGrant(p.ctx, leaf); !errors.As(err, &problem) {
+	if _, err := p.orders.CountUse(p.ctx, leaf); !errors.As(err, &problem) {
 		return notSo("a right outlived the one that it was lent from")
 	}
 	p.bad("lookup-bot's next use: %s", problem.Code)

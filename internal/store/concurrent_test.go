@@ -77,7 +77,7 @@ func aDecisionOnWhatChangedIsMadeAgain(t *testing.T, open opener) {
 		"a grant's uses": {
 			look: func(*fixture) look { return func(v *View) error { _, err := v.Grant("d1"); return err } },
 			meddle: func(*fixture) event.Change {
-				return change(event.Draft{Event: &event.GrantUsed{Grant: "d1", Counted: []string{"d1"}}})
+				return change(event.Draft{Event: &event.UseDecided{Grant: "d1", Counted: []string{"d1"}}})
 			},
 		},
 		"a grant that was not there": {
@@ -273,7 +273,7 @@ func twoNeverTakeTheLastOne(t *testing.T, open opener) {
 		},
 		"uses of a grant": func(_ *fixture, v *View, _ int) (int64, event.Draft) {
 			g, err := v.Grant("d")
-			return g.Uses + failed(err), event.Draft{Task: "t1", Event: &event.GrantUsed{Grant: "d", Counted: []string{"d"}}}
+			return g.Uses + failed(err), event.Draft{Task: "t1", Event: &event.UseDecided{Grant: "d", Counted: []string{"d"}}}
 		},
 		"labels": func(f *fixture, v *View, i int) (int64, event.Draft) {
 			task, err := v.Task("t1")

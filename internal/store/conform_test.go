@@ -228,7 +228,7 @@ func conformGrant(t *testing.T, f *fixture) {
 	decided := must[event.DecisionMade](t)(f.view().DecisionEvent(made.Indexes[0]))
 	same(t, "decision's id", decided.ID, "d1")
 
-	f.record(event.Draft{Task: "t1", Event: &event.GrantUsed{Grant: "d1", Counted: []string{"d1", "d1"}}}, event.Draft{Task: "t1", Event: &event.ActionReported{Grant: "d1"}})
+	f.record(event.Draft{Task: "t1", Event: &event.UseDecided{Grant: "d1", Counted: []string{"d1", "d1"}}}, event.Draft{Task: "t1", Event: &event.ActionReported{Grant: "d1"}})
 	want.Uses = 2
 	same(t, "used", must[access.Grant](t)(f.view().Grant("d1")), want)
 

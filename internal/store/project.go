@@ -35,7 +35,7 @@ func (p *projection) project(e event.Event) error {
 		}
 	}
 	switch e := e.(type) {
-	case *event.GrantUsed:
+	case *event.UseDecided:
 		return p.used(e)
 	case *event.CatalogChanged:
 		return p.catalogChanged(e)
@@ -78,7 +78,7 @@ func (p *projection) project(e event.Event) error {
 	}
 }
 
-func (p *projection) used(e *event.GrantUsed) error {
+func (p *projection) used(e *event.UseDecided) error {
 	for _, id := range e.Counted {
 		if err := p.exec(`UPDATE grants SET uses = uses + 1, version = $1 WHERE id = $2`, p.index, id); err != nil {
 			return err

@@ -44,7 +44,7 @@ func anyDraft(t *rapid.T, f *fixture) event.Draft {
 	case 9:
 		return event.Draft{Task: task(), Event: &event.GrantReissued{ID: id(), Replaces: id()}}
 	case 10:
-		return event.Draft{Task: task(), Event: &event.GrantUsed{Grant: id(), Counted: rapid.SliceOfN(rapid.Custom(func(*rapid.T) string { return id() }), 0, 3).Draw(t, "counted")}}
+		return event.Draft{Task: task(), Event: &event.UseDecided{Grant: id(), Counted: rapid.SliceOfN(rapid.Custom(func(*rapid.T) string { return id() }), 0, 3).Draw(t, "counted")}}
 	case 11:
 		return event.Draft{Task: task(), Event: &event.GrantEnded{ID: id(), Reason: access.EndRevoked}}
 	case 12:

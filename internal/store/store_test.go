@@ -346,7 +346,7 @@ func (f *fixture) shortHistory() {
 		f.decided("d4", "t1", bot, func(d *event.DecisionMade) { d.Consumed = "q1" }),
 		event.Draft{Task: "t1", Event: &event.GrantReissued{ID: "d5", Replaces: "d4"}},
 		event.Draft{Task: "t1", Event: &event.ActionReported{Grant: "d5", Source: event.Observed}, Values: values(event.SlotDetail, `{}`)},
-		event.Draft{Task: "t1", Event: &event.GrantUsed{Grant: "d5", Counted: []string{"d5"}}},
+		event.Draft{Task: "t1", Event: &event.UseDecided{Grant: "d5", Counted: []string{"d5"}}},
 		event.Draft{Task: "t1", Event: &event.GrantEnded{ID: "d0", Reason: access.EndRevoked}},
 		event.Draft{Event: &event.ValueErased{Index: f.indexOf("d0"), Slots: []string{event.SlotInput}}},
 		taskChanged("t1", access.TaskPaused, ""), taskChanged("t1", access.TaskEnded, access.EndCompleted),

@@ -240,9 +240,9 @@ type ActionReported struct {
 	Status string    `json:"status"` // "succeeded" or "failed"
 }
 
-// GrantUsed records that an enforcement point asked for one use of a grant. It counts at every grant in Counted: the grant itself,
+// UseDecided records whether one use of a grant may happen, which an enforcement point asked. It counts at every grant in Counted: the grant itself,
 // and those above it whose uses are bounded (I3). Code says why the use was refused; then it counts nowhere.
-type GrantUsed struct {
+type UseDecided struct {
 	Grant   string      `json:"grant"`
 	By      Pseudonym   `json:"by"`
 	Counted []string    `json:"counted,omitempty"`
@@ -316,7 +316,7 @@ func (TaskSealed) EventType() string       { return "writ.task.sealed" }
 func (GrantEnded) EventType() string       { return "writ.grant.ended" }
 func (GrantReissued) EventType() string    { return "writ.grant.reissued" }
 func (ActionReported) EventType() string   { return "writ.action.reported" }
-func (GrantUsed) EventType() string        { return "writ.grant.used" }
+func (UseDecided) EventType() string       { return "writ.use.decided" }
 func (CredentialIssued) EventType() string { return "writ.credential.issued" }
 func (IdentityChanged) EventType() string  { return "writ.identity.changed" }
 func (ValueErased) EventType() string      { return "writ.value.erased" }
@@ -361,8 +361,8 @@ func blank(eventType string) Event {
 		return &GrantReissued{}
 	case ActionReported{}.EventType():
 		return &ActionReported{}
-	case GrantUsed{}.EventType():
-		return &GrantUsed{}
+	case UseDecided{}.EventType():
+		return &UseDecided{}
 	case CredentialIssued{}.EventType():
 		return &CredentialIssued{}
 	case IdentityChanged{}.EventType():
