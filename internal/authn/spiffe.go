@@ -109,7 +109,7 @@ func (s *SPIFFE) start(ctx context.Context, cfg SPIFFEConfig, log *slog.Logger) 
 	waiting, cancel := context.WithTimeout(ctx, firstAnswer)
 	defer cancel()
 	if cfg.WorkloadAPI != "" {
-		client, err := workloadapi.New(running, workloadapi.WithAddr(cfg.WorkloadAPI))
+		client, err := workloadapi.New(running, workloadapi.WithAddr(cfg.WorkloadAPI), workloadapi.WithBackoffStrategy(steady{}))
 		if err != nil {
 			stop()
 			return fmt.Errorf("authn: workload_api: %w", err)

@@ -77,6 +77,16 @@ func (w *workload) followJWT() {
 	w.follow(func(ctx context.Context) error { return w.client.WatchJWTBundles(ctx, w) })
 }
 
+// steady asks the Workload API again after the same pause each time. It is a local socket; with the library's growing pauses the two
+// streams, which fail and come back each by itself, would be up to half a minute apart.
+type steady struct{}
+
+const workloadPause = 2 * time.Second
+
+func (steady) NewBackoff() workloadapi.Backoff { return steady{} }
+func (steady) Next() time.Duration             { return workloadPause }
+func (steady) Reset()                          {}
+
 // OnX509ContextUpdate implements workloadapi.X509ContextWatcher.
 func (w *workload) OnX509ContextUpdate(update *workloadapi.X509Context) {
 	own := update.DefaultSVID()
