@@ -4,13 +4,13 @@ import "slices"
 
 // Standing is where the parties of a request stand: what must hold whatever policy says.
 type Standing struct {
-	Subject   Status  `json:"subject"`             // "" for an identity that is not registered
-	Principal Status  `json:"principal,omitempty"` // "" if there is none
-	RunsFor   Ref     `json:"runs_for,omitzero"`   // the only human that the subject may run for, by its owner's word
-	Owned     bool    `json:"owned"`               // the subject's owner is registered and active; humans own themselves
-	Task      *Task   `json:"task,omitempty"`
-	MayOpen   bool    `json:"may_open,omitempty"` // for opening a task: its type names the subject as opener
-	Chain     []Grant `json:"chain,omitempty"`    // the grants above, parent first, root last; all of the same task
+	Subject        Status  `json:"subject"`                  // "" for an identity that is not registered
+	Principal      Status  `json:"principal,omitempty"`      // "" if there is none
+	FixedPrincipal Ref     `json:"fixed_principal,omitzero"` // the only human that the subject may run for, by its owner's word
+	Owned          bool    `json:"owned"`                    // the subject's owner is registered and active; humans own themselves
+	Task           *Task   `json:"task,omitempty"`
+	MayOpen        bool    `json:"may_open,omitempty"` // for opening a task: its type names the subject as opener
+	Chain          []Grant `json:"chain,omitempty"`    // the grants above, parent first, root last; all of the same task
 	// Above says of each grant of Chain where its subject stands: Active only if its owner is, too.
 	Above []Status `json:"above,omitempty"`
 }
@@ -48,7 +48,7 @@ func under(in *Input) Code {
 		return ""
 	}
 	switch {
-	case !r.Lender.IsZero() && Lent(chain, r.Subject):
+	case !r.Lender.IsZero() && HoldsAny(chain, r.Subject):
 		return CodeDelegationCycle
 	case slices.ContainsFunc(chain, func(g Grant) bool { return g.MaxUses != 0 && r.MaxUses > g.MaxUses-g.Uses }):
 		return CodeExceedsParent // others may have used up what is above the parent
@@ -57,8 +57,8 @@ func under(in *Input) Code {
 	}
 }
 
-// Lent reports whether an identity holds one of the grants of a chain.
-func Lent(chain []Grant, by Ref) bool {
+// HoldsAny reports whether an identity holds one of the grants of a chain.
+func HoldsAny(chain []Grant, by Ref) bool {
 	return slices.ContainsFunc(chain, func(g Grant) bool { return g.Subject == by })
 }
 
@@ -76,7 +76,7 @@ func (s *Standing) Dead(in *Input) Code {
 		return CodeIdentitySuspended
 	case !s.Owned:
 		return CodeOwnerMissing
-	case !s.RunsFor.IsZero() && s.RunsFor != in.Request.Principal:
+	case !s.FixedPrincipal.IsZero() && s.FixedPrincipal != in.Request.Principal:
 		return CodePrincipalMismatch
 	case !in.Request.Principal.IsZero() && s.Principal != Active:
 		return CodeIdentitySuspended

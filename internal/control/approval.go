@@ -283,34 +283,17 @@ func (c *Control) Redeem(ctx context.Context, caller Caller, id string, key *Ide
 	if err := c.beatBefore(ctx, caller, id); err != nil {
 		return nil, err
 	}
-	var answer *Answer
-	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
-		s, err := c.snapshot(v)
-		if err != nil {
-			return event.Change{}, err
-		}
-		if repeated, change, err := c.repeat(v, s, caller, key); repeated != nil || err != nil {
-			answer = repeated
-			return change, err
-		}
+	answer, err := c.once(ctx, caller, key, func(v View, s *snapshot) (*Answer, event.Change, error) {
 		approval, err := v.Approval(id)
 		if err != nil {
-			return event.Change{}, notFound(err, "there is no approval %q for this identity to redeem", id)
+			return nil, event.Change{}, notFound(err, "there is no approval %q for this identity to redeem", id)
 		}
-		var change event.Change
-		if answer, change, err = c.redeem(v, s, caller, &approval); err == nil && key != nil {
-			change.Remember = remember(v, caller, key, answer.ID)
-		}
-		return change, err
+		return c.redeem(v, s, caller, &approval)
 	})
-	if err != nil {
-		return nil, err
-	}
-	c.finish(answer, receipt)
-	if answer.Decided.Outcome == access.Allow {
+	if err == nil && answer.Decided.Outcome == access.Allow {
 		c.changed.wake(id)
 	}
-	return answer, nil
+	return answer, err
 }
 
 func (c *Control) redeem(v View, s *snapshot, caller Caller, approval *access.Approval) (*Answer, event.Change, error) {

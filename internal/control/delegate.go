@@ -40,32 +40,13 @@ func (c *Control) Delegate(ctx context.Context, caller Caller, grant string, par
 	if err := checkLimits(&request); err != nil {
 		return nil, err
 	}
-	var answer *Answer
-	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
-		s, err := c.snapshot(v)
-		if err != nil {
-			return event.Change{}, err
-		}
-		if repeated, change, err := c.repeat(v, s, caller, part.Idempotency); repeated != nil || err != nil {
-			answer = repeated
-			return change, err
-		}
+	return c.once(ctx, caller, part.Idempotency, func(v View, s *snapshot) (*Answer, event.Change, error) {
 		parent, err := v.Grant(grant)
 		if err != nil {
-			return event.Change{}, notFound(err, "there is no grant %q", grant)
+			return nil, event.Change{}, notFound(err, "there is no grant %q", grant)
 		}
-		var change event.Change
-		answer, change, err = c.lend(v, s, caller, request, &parent, part.Hops)
-		if err == nil && part.Idempotency != nil {
-			change.Remember = remember(v, caller, part.Idempotency, answer.ID)
-		}
-		return change, err
+		return c.lend(v, s, caller, request, &parent, part.Hops)
 	})
-	if err != nil {
-		return nil, err
-	}
-	c.finish(answer, receipt)
-	return answer, nil
 }
 
 // lend decides on part of a right. Of somebody else's right nothing goes into the decision: who tried reads it.
@@ -257,7 +238,7 @@ func (c *Control) Introspect(ctx context.Context, caller Caller, token string) (
 		if err != nil {
 			return err
 		}
-		if over(in, &grant) == nil && (s.maySpeakFor(caller, grant.Subject, v.Now()) || s.guards(caller, known.Target, v.Now()) || access.Lent(in.Standing.Chain, caller.Identity)) {
+		if over(in, &grant) == nil && (s.maySpeakFor(caller, grant.Subject, v.Now()) || s.guards(caller, known.Target, v.Now()) || access.HoldsAny(in.Standing.Chain, caller.Identity)) {
 			out = &known
 		}
 		return nil

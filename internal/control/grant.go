@@ -102,7 +102,7 @@ func (c *Control) ReadGrant(ctx context.Context, caller Caller, id string) (*Gra
 			return notFound(err, "there is no grant %q", id)
 		}
 		out, err = c.viewGrant(v, s, grant)
-		lent = err == nil && s.IsActive(caller.Identity) && access.Lent(out.Chain, caller.Identity)
+		lent = err == nil && s.IsActive(caller.Identity) && access.HoldsAny(out.Chain, caller.Identity)
 		return err
 	})
 	if err != nil || lent {
@@ -135,50 +135,33 @@ func (c *Control) Renew(ctx context.Context, caller Caller, id string, ttl acces
 	if ttl < 0 {
 		return nil, invalid(InvalidArgument, "ttl must not be negative")
 	}
-	var answer *Answer
-	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
-		s, err := c.snapshot(v)
-		if err != nil {
-			return event.Change{}, err
-		}
-		if repeated, change, err := c.repeat(v, s, caller, key); repeated != nil || err != nil {
-			answer = repeated
-			return change, err
-		}
+	return c.once(ctx, caller, key, func(v View, s *snapshot) (*Answer, event.Change, error) {
 		grant, err := ownGrant(v, caller, id)
 		if err != nil {
-			return event.Change{}, err
+			return nil, event.Change{}, err
 		}
 		if grant.Status == access.GrantEnded {
-			return event.Change{}, invalid(WrongState, "the grant has ended (%s): request anew", grant.Reason)
+			return nil, event.Change{}, invalid(WrongState, "the grant has ended (%s): request anew", grant.Reason)
 		}
 		if grant.Parent != "" {
 			if parent, err := v.Grant(grant.Parent); err != nil || parent.Subject != grant.Subject {
-				return event.Change{}, cmp.Or(err, error(invalid(WrongState, "this right was lent: whoever lent it says for how long, and lends it anew")))
+				return nil, event.Change{}, cmp.Or(err, error(invalid(WrongState, "this right was lent: whoever lent it says for how long, and lends it anew")))
 			}
 		}
 		request := requestOf(&grant)
 		request.TTL, request.MaxUses = ttl, grant.MaxUses // as many uses again, and no more
 		if err := s.check(caller, &request, v.Now()); err != nil {
-			return event.Change{}, err
+			return nil, event.Change{}, err
 		}
-		var change event.Change
-		if answer, change, err = c.decide(v, s, caller, request, nil); err != nil {
-			return event.Change{}, err
+		answer, change, err := c.decide(v, s, caller, request, nil)
+		if err != nil {
+			return nil, event.Change{}, err
 		}
 		if made, ok := change.Drafts[0].Event.(*event.DecisionMade); ok && made.Grant != nil {
 			made.Replaces = id
 		}
-		if key != nil {
-			change.Remember = remember(v, caller, key, answer.ID)
-		}
-		return change, nil
+		return answer, change, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	c.finish(answer, receipt)
-	return answer, nil
 }
 
 // ownGrant loads a grant of the caller; one of somebody else is as absent as one that is not there.
@@ -259,7 +242,7 @@ func (c *Control) RevokeGrant(ctx context.Context, caller Caller, id string, on 
 			return access.Ref{}, nil, err
 		}
 		of := grant.Subject
-		if access.Lent(chain, caller.Identity) {
+		if access.HoldsAny(chain, caller.Identity) {
 			of = caller.Identity
 		}
 		return of, func(by event.By) []event.Draft {

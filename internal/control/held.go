@@ -18,7 +18,7 @@ func (c *Control) Held(ctx context.Context, caller Caller, id string) (*access.G
 			return notFound(err, "there is no grant %q of this identity", id)
 		}
 		chain, err := chainOf(v, grant.Parent)
-		if err == nil && grant.Subject != caller.Identity && !access.Lent(chain, caller.Identity) {
+		if err == nil && grant.Subject != caller.Identity && !access.HoldsAny(chain, caller.Identity) {
 			return invalid(NotYours, "there is no grant %q of this identity", id)
 		}
 		return err

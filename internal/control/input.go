@@ -69,7 +69,7 @@ func (c *Control) standing(v View, s *snapshot, in *access.Input) error {
 		r.Principal = task.Principal
 	}
 	if identity, ok := s.index.Identity(r.Subject); ok {
-		in.Standing.RunsFor = identity.Principal
+		in.Standing.FixedPrincipal = identity.Principal
 	}
 	if !r.Principal.IsZero() {
 		in.Standing.Principal = s.statusOf(r.Principal)

@@ -102,34 +102,42 @@ func (c *Control) Request(ctx context.Context, caller Caller, ask Ask) (*Answer,
 	if err := checkLimits(&request); err != nil {
 		return nil, err
 	}
+	return c.once(ctx, caller, ask.Idempotency, func(v View, s *snapshot) (*Answer, event.Change, error) {
+		if ask.Parent != "" {
+			// Asking under somebody else's grant is for its holder to offer, see Delegate.
+			parent, err := ownGrant(v, Caller{Identity: ask.Subject}, ask.Parent)
+			if err != nil {
+				return nil, event.Change{}, err
+			}
+			if parent.Task != ask.Task {
+				return nil, event.Change{}, invalid(InvalidArgument, "grant %q is of task %s: what is under it is asked for within that task", ask.Parent, parent.Task)
+			}
+			request.Deepest = deepest(&parent, ask.Hops)
+		}
+		if err := s.check(caller, &request, v.Now()); err != nil {
+			return nil, event.Change{}, err
+		}
+		return c.decide(v, s, caller, request, nil)
+	})
+}
+
+// once decides within the limits of the caller, records, and answers; a call under an idempotency key that was made before is answered
+// as then, and nothing is decided.
+func (c *Control) once(ctx context.Context, caller Caller, key *Idempotency, decide func(View, *snapshot) (*Answer, event.Change, error)) (*Answer, error) {
 	var answer *Answer
 	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
 		s, err := c.snapshot(v)
 		if err != nil {
 			return event.Change{}, err
 		}
-		if repeated, change, err := c.repeat(v, s, caller, ask.Idempotency); repeated != nil || err != nil {
+		if repeated, change, err := c.repeat(v, s, caller, key); repeated != nil || err != nil {
 			answer = repeated
 			return change, err
 		}
-		if ask.Parent != "" {
-			// Asking under somebody else's grant is for its holder to offer, see Delegate.
-			parent, err := ownGrant(v, Caller{Identity: ask.Subject}, ask.Parent)
-			if err != nil {
-				return event.Change{}, err
-			}
-			if parent.Task != ask.Task {
-				return event.Change{}, invalid(InvalidArgument, "grant %q is of task %s: what is under it is asked for within that task", ask.Parent, parent.Task)
-			}
-			request.Deepest = deepest(&parent, ask.Hops)
-		}
-		if err := s.check(caller, &request, v.Now()); err != nil {
-			return event.Change{}, err
-		}
 		var change event.Change
-		answer, change, err = c.decide(v, s, caller, request, nil)
-		if err == nil && ask.Idempotency != nil {
-			change.Remember = remember(v, caller, ask.Idempotency, answer.ID)
+		answer, change, err = decide(v, s)
+		if err == nil && key != nil {
+			change.Remember = remember(v, caller, key, answer.ID)
 		}
 		return change, err
 	})
@@ -433,7 +441,7 @@ func concerns(v View, id access.Ref, grant *access.Grant) (bool, error) {
 		return true, nil
 	}
 	chain, err := chainOf(v, grant.Parent)
-	return access.Lent(chain, id), err
+	return access.HoldsAny(chain, id), err
 }
 
 func (c *Control) stillAllowed(v View, s *snapshot, cause *access.Input, grant *access.Grant, gained gain) (bool, error) {
@@ -455,7 +463,7 @@ func (c *Control) stillAllowed(v View, s *snapshot, cause *access.Input, grant *
 	if grant.Task == cause.Request.Task {
 		in.Facts.Labels.Task = union(in.Facts.Labels.Task, gained.task)
 	}
-	if access.Lent(in.Standing.Chain, cause.Request.Subject) {
+	if access.HoldsAny(in.Standing.Chain, cause.Request.Subject) {
 		in.Facts.Labels.Chain = union(in.Facts.Labels.Chain, gained.identity)
 	}
 	if grant.Subject == cause.Request.Subject {

@@ -50,28 +50,9 @@ func (c *Control) OpenTask(ctx context.Context, caller Caller, opening Opening) 
 	if err := opening.check(); err != nil {
 		return nil, err
 	}
-	var answer *Answer
-	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {
-		s, err := c.snapshot(v)
-		if err != nil {
-			return event.Change{}, err
-		}
-		if repeated, change, err := c.repeat(v, s, caller, opening.Idempotency); repeated != nil || err != nil {
-			answer = repeated
-			return change, err
-		}
-		var change event.Change
-		answer, change, err = c.openTask(v, s, caller, opening, nil)
-		if err == nil && opening.Idempotency != nil {
-			change.Remember = remember(v, caller, opening.Idempotency, answer.ID)
-		}
-		return change, err
+	return c.once(ctx, caller, opening.Idempotency, func(v View, s *snapshot) (*Answer, event.Change, error) {
+		return c.openTask(v, s, caller, opening, nil)
 	})
-	if err != nil {
-		return nil, err
-	}
-	c.finish(answer, receipt)
-	return answer, nil
 }
 
 func (c *Control) openTask(v View, s *snapshot, caller Caller, opening Opening, approval *access.Approval) (*Answer, event.Change, error) {
