@@ -77,7 +77,10 @@ func TestBadConstraintsAreRefused(t *testing.T) {
 		`{"a":{"type":"exact","value":1},"a":{"type":"exact","value":2}}`: "duplicate",
 		`{"a":` + deep + `}`:                                              "deep",
 		`[]`:                                                              "constraints",
-		`{"a":{"type":"exact","value":"` + strings.Repeat("x", MaxConstraints) + `"}}`: "limit",
+		`{"a":{"type":"exact","value":` + strings.Repeat(`[`, 60) + strings.Repeat(`]`, 60) + `}}`:                          "deep",
+		`{"a":{"type":"one_of","values":[1` + strings.Repeat(`,1`, maxListed) + `]}}`:                                       "lists 257 values",
+		`{"a":{"type":"any","constraints":[{"type":"wildcard"}` + strings.Repeat(`,{"type":"wildcard"}`, maxListed) + `]}}`: "is made of 257",
+		`{"a":{"type":"exact","value":"` + strings.Repeat("x", MaxConstraints) + `"}}`:                                      "limit",
 	} {
 		if _, err := ParseConstraints([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.80s: %v, want %q", text, err, want)

@@ -136,7 +136,13 @@ func TestDecide(t *testing.T) {
 		}, Decided{Outcome: Deny, Code: CodeExceedsParent}, 0},
 		"passed on by its holder":    {func(in *Input) { in.Request.Lender = agent("lead") }, Decided{Outcome: Allow, Risk: Risk{Score: 3}}, 1},
 		"passed on by somebody else": {func(in *Input) { in.Request.Lender = agent("thief") }, Decided{Outcome: Deny, Code: CodeNotPermitted}, 0},
-		"passed on to oneself":       {func(in *Input) { in.Request.Lender, in.Request.Subject = agent("lead"), agent("lead") }, Decided{Outcome: Deny, Code: CodeDelegationCycle}, 0},
+		"more uses than are left above the parent": {func(in *Input) {
+			root := rootGrant()
+			root.ID, root.MaxUses, root.Uses, in.Standing.Chain[0].Parent, in.Standing.Chain[0].MaxUses = "root", 10, 8, "root", 10
+			in.Standing.Chain, in.Standing.Above = append(in.Standing.Chain, root), append(in.Standing.Above, Active)
+			in.Request.MaxUses = 3
+		}, Decided{Outcome: Deny, Code: CodeExceedsParent}, 0},
+		"passed on to oneself": {func(in *Input) { in.Request.Lender, in.Request.Subject = agent("lead"), agent("lead") }, Decided{Outcome: Deny, Code: CodeDelegationCycle}, 0},
 		"passed back to who lent it": {func(in *Input) {
 			root := rootGrant()
 			root.ID, root.Subject, in.Standing.Chain[0].Parent = "root", agent("bot"), "root"

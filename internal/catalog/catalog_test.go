@@ -71,7 +71,7 @@ task_types:
 fact_sources:
   - {name: orders, identity: Workload::"orders", owner: Human::"bob", provides: [Order, Customer], freshness: 5m}
 enforcement_points:
-  - {identity: Workload::"orders", owner: Human::"bob", subjects: [Team::"all"]}
+  - {identity: Workload::"orders", owner: Human::"bob", subjects: [Team::"all"], targets: [shop, postgres://billing]}
 `
 
 func sample() access.Catalog {
@@ -112,7 +112,7 @@ func sample() access.Catalog {
 			{Name: "orders", Identity: orders, Owner: bob, Provides: []string{"Customer", "Order"}, Freshness: 300},
 		},
 		EnforcementPoints: []access.EnforcementPoint{
-			{Identity: orders, Owner: bob, Subjects: []access.Ref{access.MustRef(`Team::"all"`)}},
+			{Identity: orders, Owner: bob, Subjects: []access.Ref{access.MustRef(`Team::"all"`)}, Targets: []string{"postgres://billing", "shop"}},
 		},
 	}
 }

@@ -78,6 +78,12 @@ type sourced struct {
 	typ, source string
 }
 
+// guarded is an enforcement point's claim to guard a target.
+type guarded struct {
+	at     place
+	target string
+}
+
 // check holds what only the whole catalog can tell.
 func (p *parser) check() {
 	for _, u := range p.uses {
@@ -86,6 +92,7 @@ func (p *parser) check() {
 	for _, s := range p.sourced {
 		p.provides(s)
 	}
+	p.guards()
 	for _, e := range p.members.cycles() {
 		p.add(e.at, "teams are members of each other, %s: remove one of these memberships", strings.Join(e.names, " → "))
 	}
@@ -93,6 +100,25 @@ func (p *parser) check() {
 		p.add(e.at, "resources are parents of each other, %s: remove one of these parents", strings.Join(e.names, " → "))
 	}
 	p.ambiguous()
+}
+
+// guards refuses to guard what no credential is for: a target that is misspelt would be guarded by nobody.
+func (p *parser) guards() {
+	if len(p.guarded) == 0 || p.unread[KindResource] || p.unread[KindCollection] {
+		return
+	}
+	known := map[string]bool{}
+	for i := range p.catalog.Resources {
+		known[p.catalog.Resources[i].Target] = true
+	}
+	for i := range p.catalog.Collections {
+		known[p.catalog.Collections[i].Target] = true
+	}
+	for _, g := range p.guarded {
+		if !known[g.target] {
+			p.add(g.at, "targets names %s, which is the target of no resource and no collection: correct it", quote(g.target))
+		}
+	}
 }
 
 func (p *parser) exists(u use) {

@@ -169,7 +169,10 @@ func (r *reader) enforcementPoint(n *yaml.Node) bool {
 		Identity: o.ref("identity", wantIdentity),
 		Owner:    o.owner(),
 		Subjects: values(o.refs("subjects", wantParty, MaxMembers)),
-		Targets:  o.set("targets", MaxTargets, MaxTextLength, func(*yaml.Node, string) bool { return true }),
+		Targets: o.set("targets", MaxTargets, MaxTextLength, func(n *yaml.Node, target string) bool {
+			r.guarded = append(r.guarded, guarded{o.at(n), target})
+			return true
+		}),
 	}
 	return o.keep(!v.Identity.IsZero(), KindEnforcementPoint, v.Identity.String(), func() {
 		r.catalog.EnforcementPoints = append(r.catalog.EnforcementPoints, v)

@@ -52,6 +52,7 @@ type parser struct {
 	unread   map[string]bool   // kinds of which a declaration could not be read: what refers to one may be right
 	uses     []use
 	sourced  []sourced
+	guarded  []guarded
 	members  graph // team → its members
 	parents  graph // resource → its parents
 	matches  []match
