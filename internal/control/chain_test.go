@@ -244,3 +244,30 @@ func TestI3_WhatFitsIsLent(t *testing.T) {
 		}
 	}
 }
+
+// Where tokens are bound, who proves nothing gets none: nothing is recorded, and an approval is not used up.
+func TestWhereTokensAreBoundProofComesFirst(t *testing.T) {
+	w, root := lendingWorld(t, 1, 0)
+	leaf := w.lend(support, root.ID, control.Delegation{To: helper(0).Identity, Args: amount(1)})
+	question := w.ask(root.Task, 110)
+	w.approve(bob, question.ID, control.Reply{})
+	w.Control = control.New(control.Options{Ledger: ledger{w.store}, Issuer: tokens{}, Engine: "test", NewID: w.newID, Bound: true})
+	before := w.store.Size()
+	own := control.Ask{Task: root.Task, Action: read, Resource: order1}
+	for name, err := range map[string]error{
+		"request": fails(w.Request(t.Context(), support, own)), "credential": fails(w.IssueCredential(t.Context(), helper(0), leaf.ID)), "redeem": fails(w.Redeem(t.Context(), support, question.ID, nil)),
+	} {
+		if kind(t, err) != control.AuthenticationMissing {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if w.store.Size() != before {
+		t.Error("something was recorded")
+	}
+	proven := control.Caller{Identity: support.Identity, BoundTo: "thumb"}
+	if got := must[*control.Answer](t)(w.Redeem(t.Context(), proven, question.ID, nil)); got.Credential == nil || got.Credential.BoundTo != "thumb" {
+		t.Errorf("%+v", got)
+	}
+	w.ok(support, control.Ask{Task: root.Task, Action: pay, Resource: order1, Mode: access.Delegate, Args: amount(1)}) // a right to lend has no token
+	w.sound()
+}
