@@ -17,10 +17,19 @@ const Audience = "https://orders.example.com"
 
 // New serves GET /orders/{id}. It asks Writ about every token, as the enforcement point that guards Audience in the catalog: so a
 // grant that is over is over here at the next call, whatever the token's expiry says. It must be served over TLS that asks for client
-// certificates, since tokens that are bound to one are checked against it.
+// certificates, since tokens that are bound to one are checked against it. Reading takes no arguments and is not counted: a server
+// whose actions do would compare args_digest, and ask client.CountUse before each use.
 func New(writ *client.Client) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /orders/{id}", func(w http.ResponseWriter, r *http.Request) {
+		if strings.ContainsAny(r.PathValue("id"), `"\`) { // what would have to be escaped in a reference names no order here
+			http.NotFound(w, r)
+			return
+		}
+		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 { // before Writ is asked: its answers are for those who can hold a token
+			http.Error(w, "call with the certificate that your token is bound to", http.StatusUnauthorized)
+			return
+		}
 		order := `Order::"` + r.PathValue("id") + `"`
 		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if !ok {
@@ -49,7 +58,7 @@ func New(writ *client.Client) http.Handler {
 // holds reports whether the call proves what the token is bound to (RFC 8705 section 3). A token that is bound to nothing, or to a key
 // whose proofs this server does not check, is nobody's: whoever stole it could use it.
 func holds(r *http.Request, cnf client.Confirmation) bool {
-	if cnf.Certificate == "" || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+	if cnf.Certificate == "" {
 		return false
 	}
 	shown := sha256.Sum256(r.TLS.PeerCertificates[0].Raw)

@@ -174,6 +174,7 @@ func TestASecondWorkloadActsForTheFirstUntilTheTaskEnds(t *testing.T) {
 		"a stolen token":                      {&thief, issued.Credential.Token, "o-1", http.StatusUnauthorized},
 		"a stolen token, over no certificate": {nil, issued.Credential.Token, "o-1", http.StatusUnauthorized},
 		"the lender's token":                  {&own, mine.Credential.Token, "o-1", http.StatusUnauthorized},
+		"an order in quotes":                  {&own, issued.Credential.Token, "a%5C%22b", http.StatusNotFound},
 		"no token":                            {&own, "", "o-1", http.StatusUnauthorized},
 		"a token that is none":                {&own, "forged", "o-1", http.StatusUnauthorized},
 		"the next certificate of its own":     {&renewed, issued.Credential.Token, "o-1", http.StatusUnauthorized},
@@ -216,6 +217,8 @@ func TestWithoutWritNobodyReads(t *testing.T) {
 	answer := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/orders/o-1", nil)
 	r.Header.Set("Authorization", "Bearer some-token")
+	shown := must[tls.Certificate](t)(svidtest.Server())
+	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{shown.Leaf}}
 	orders.New(gone).ServeHTTP(answer, r)
 	if answer.Code != http.StatusServiceUnavailable {
 		t.Errorf("%d", answer.Code)

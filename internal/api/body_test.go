@@ -2,7 +2,10 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -60,4 +63,23 @@ func depth(value any) int {
 		return 0
 	}
 	return most + 1
+}
+
+// A caller whose connection is given up gets no answer: none at all would be 200 to net/http, and mean that it was done.
+func TestWhoHasGoneIsNotToldOK(t *testing.T) {
+	w := newWorld(t, settings{})
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	r := httptest.NewRequestWithContext(gone, http.MethodPost, "/v1/identities/suspend", strings.NewReader(`{"identity":`))
+	r.Header.Set("Authorization", "Bearer "+w.token("sam"))
+	r.Header.Set("Content-Type", "application/json")
+	out := httptest.NewRecorder()
+	broken := func() (value any) {
+		defer func() { value = recover() }()
+		w.server.Config.Handler.ServeHTTP(out, r)
+		return nil
+	}()
+	if broken != http.ErrAbortHandler || out.Body.Len() > 0 { //nolint:errorlint // the very value that net/http knows
+		t.Errorf("%v, and %q was written", broken, out.Body)
+	}
 }

@@ -90,8 +90,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", noStore)
 	defer func() {
+		defer s.logLine(r, out, time.Since(start))
 		s.recovered(r.Context(), out, recover())
-		s.logLine(r, out, time.Since(start))
 	}()
 	s.mux.ServeHTTP(out, r)
 }
@@ -175,8 +175,9 @@ func (s *server) serve(rt *route) http.Handler {
 		c := &call{Request: r.WithContext(ctx), w: out}
 		answer, err := s.answer(c, rt)
 		switch {
-		case err != nil && r.Context().Err() != nil:
+		case err != nil && r.Context().Err() != nil: // no answer is 200 to net/http: break the connection off instead
 			out.status = statusClientGone
+			panic(http.ErrAbortHandler)
 		case err != nil:
 			writeProblem(out, err)
 		default:

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -42,13 +43,21 @@ func (g *gate) authenticate(ctx context.Context, r *http.Request) (control.Calle
 }
 
 // byCertificate is the caller by its X.509-SVID: what it gets is bound to that certificate.
-func (g *gate) byCertificate(ctx context.Context, r *http.Request) (caller control.Caller, err error) {
+func (g *gate) byCertificate(ctx context.Context, r *http.Request) (control.Caller, error) {
+	caller, claims, err := g.certified(r)
+	if err != nil {
+		return caller, err
+	}
+	return g.identified(ctx, caller, claims)
+}
+
+func (g *gate) certified(r *http.Request) (caller control.Caller, _ *authn.Claims, err error) {
 	claims, err := g.svids.VerifyX509(r.TLS.PeerCertificates)
 	if err != nil {
-		return caller, unauthenticated(err)
+		return caller, nil, unauthenticated(err)
 	}
 	caller.BoundTo = control.ByCertificate + claims.CertificateThumbprint
-	return g.identified(ctx, caller, &claims)
+	return caller, &claims, nil
 }
 
 func (g *gate) byToken(ctx context.Context, r *http.Request) (control.Caller, error) {
@@ -60,36 +69,38 @@ func (g *gate) byToken(ctx context.Context, r *http.Request) (control.Caller, er
 	if err != nil {
 		return control.Caller{}, unauthenticated(err)
 	}
-	caller := control.Caller{}
-	if caller.BoundTo, err = g.proven(ctx, r, token); err != nil {
-		return control.Caller{}, err
+	if len(r.Header.Values("DPoP")) == 0 && strings.EqualFold(scheme, schemeDPoP) {
+		return control.Caller{}, refused(authn.CodeProofMissing, "the DPoP scheme needs a proof: send one in the DPoP header")
 	}
-	if caller.BoundTo == "" && strings.EqualFold(scheme, schemeDPoP) {
-		return caller, refused(authn.CodeProofMissing, "the DPoP scheme needs a proof: send one in the DPoP header")
-	}
-	if err := claims.CheckProof(caller.BoundTo); err != nil {
-		return control.Caller{}, unauthenticated(err)
-	}
-	return g.identified(ctx, caller, &claims)
+	return g.admitted(ctx, r, control.Caller{}, &claims, token)
 }
 
-// proven is the thumbprint of the key that a DPoP proof is by; empty without one. No token: the caller has none.
-func (g *gate) proven(ctx context.Context, r *http.Request, token string) (string, error) {
-	proofs := r.Header.Values("DPoP")
-	switch len(proofs) {
+// admitted adds whose the claims are, and the key of the DPoP proof if the caller sends one. Who cannot prove the key that its claims
+// are bound to is no caller, and is not charged for it; who is refused fills no memory of proofs. No token: the caller has none.
+func (g *gate) admitted(ctx context.Context, r *http.Request, caller control.Caller, claims *authn.Claims, token string) (control.Caller, error) {
+	admit := func(thumbprint string) (err error) {
+		if err := claims.CheckProof(thumbprint); err != nil {
+			return err
+		}
+		caller.BoundTo = cmp.Or(thumbprint, caller.BoundTo)
+		caller, err = g.identified(ctx, caller, claims)
+		return err
+	}
+	var err error
+	switch proofs := r.Header.Values("DPoP"); len(proofs) {
 	case 0:
-		return "", nil
+		err = admit("")
 	case 1:
+		_, err = g.verifier.VerifyProof(ctx, authn.ProofInput{
+			Proof: proofs[0], Method: r.Method, URL: g.url + r.URL.EscapedPath(), AccessToken: token, Alone: token == "", Admit: admit,
+		})
 	default:
-		return "", refused(authn.CodeProofMalformed, "send one DPoP header")
+		err = refused(authn.CodeProofMalformed, "send one DPoP header")
 	}
-	thumbprint, err := g.verifier.VerifyProof(ctx, authn.ProofInput{
-		Proof: proofs[0], Method: r.Method, URL: g.url + r.URL.EscapedPath(), AccessToken: token, Alone: token == "",
-	})
 	if err != nil {
-		return "", unauthenticated(err)
+		return control.Caller{}, unauthenticated(err)
 	}
-	return thumbprint, nil
+	return caller, nil
 }
 
 // identified adds whose the claims are.

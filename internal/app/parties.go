@@ -22,11 +22,12 @@ func (g *gate) client(ctx context.Context, r *http.Request, assertion oauth.Asse
 		caller, err := g.byToken(ctx, r)
 		return oauth.Client{Caller: caller}, err
 	case certified:
-		caller, err := g.byCertificate(ctx, r)
+		caller, claims, err := g.certified(r)
 		if err != nil {
 			return oauth.Client{}, err
 		}
-		return g.withProof(ctx, r, oauth.Client{Caller: caller, Subject: r.TLS.PeerCertificates[0].URIs[0].String()}, &authn.Claims{})
+		caller, err = g.admitted(ctx, r, caller, claims, "")
+		return oauth.Client{Caller: caller, Subject: claims.Subject}, err
 	case assertion.Token == "":
 		return oauth.Client{}, refused(authn.CodeTokenMissing, "authenticate by a client certificate, a client_assertion, or a bearer token")
 	}
@@ -34,26 +35,8 @@ func (g *gate) client(ctx context.Context, r *http.Request, assertion oauth.Asse
 	if err != nil {
 		return oauth.Client{}, unauthenticated(err)
 	}
-	caller, err := g.identified(ctx, control.Caller{}, &claims)
-	if err != nil {
-		return oauth.Client{}, err
-	}
-	return g.withProof(ctx, r, oauth.Client{Caller: caller, Subject: claims.Subject}, &claims)
-}
-
-// withProof binds a client that has authenticated to the key of its proof, if it sends one.
-func (g *gate) withProof(ctx context.Context, r *http.Request, client oauth.Client, claims *authn.Claims) (oauth.Client, error) {
-	thumbprint, err := g.proven(ctx, r, "")
-	if err != nil {
-		return oauth.Client{}, err
-	}
-	if err := claims.CheckProof(thumbprint); err != nil {
-		return oauth.Client{}, unauthenticated(err)
-	}
-	if thumbprint != "" {
-		client.BoundTo = thumbprint
-	}
-	return client, nil
+	caller, err := g.admitted(ctx, r, control.Caller{}, &claims, "")
+	return oauth.Client{Caller: caller, Subject: claims.Subject}, err
 }
 
 // asserted is what a client assertion says; its audience is this server's URL and nothing else.

@@ -32,6 +32,9 @@ type ProofInput struct {
 	AccessToken string
 	// Alone says that the caller authenticated without a bearer token (RFC 9449 section 5): ath is not looked at.
 	Alone bool
+	// Admit is asked, with the thumbprint of the key, once the proof is good and before it is remembered; its error is that of
+	// VerifyProof. So who is refused anyway cannot fill the memory of used proofs. nil: everybody is admitted.
+	Admit func(thumbprint string) error
 }
 
 // VerifyProof checks a DPoP proof (RFC 9449 section 4.3) and reports the
@@ -40,9 +43,8 @@ type ProofInput struct {
 // The proof comes with a bearer token of the caller's own issuer, or with
 // another way to authenticate, and says to which key the credential that Writ
 // issues shall be bound; ath is therefore over that bearer token, and required
-// where there is one. Call it after Verify, so that only
-// authenticated callers can fill the memory of used proofs; that memory is per
-// process. Every error is an *Error, or the one of ctx.
+// where there is one. The memory of used proofs is per process: see Admit for who
+// can fill it. Every error is an *Error, the one of ctx, or that of Admit.
 func (v *Verifier) VerifyProof(ctx context.Context, in ProofInput) (jkt string, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
@@ -71,11 +73,17 @@ func (v *Verifier) VerifyProof(ctx context.Context, in ProofInput) (jkt string, 
 	if err != nil {
 		return "", err
 	}
+	jkt = base64.RawURLEncoding.EncodeToString(key.id.thumbprint[:])
+	if in.Admit != nil {
+		if err := in.Admit(jkt); err != nil {
+			return "", err
+		}
+	}
 	// The id is taken with the key, so that nobody can use up another one's ids.
 	if err := v.proofs.use(sha256.Sum256(append(key.id.thumbprint[:], id...)), until, now); err != nil {
 		return "", err
 	}
-	return base64.RawURLEncoding.EncodeToString(key.id.thumbprint[:]), nil
+	return jkt, nil
 }
 
 // verifyProofSignature checks the header and the signature by the key inside it.

@@ -355,3 +355,26 @@ func BenchmarkVerifyProof(b *testing.B) {
 		})
 	}
 }
+
+// Who is refused anyway fills no memory of used proofs, and learns nothing of the key but what it showed.
+func TestOnlyWhoIsAdmittedIsRemembered(t *testing.T) {
+	key, c := newKey(t, jose.ES256, ""), newClock()
+	v := proofVerifier(t, 1, c.now)
+	stranger, asked := errors.New("nobody of ours"), ""
+	in := input(proofOf(t, key, c.now(), nil, nil))
+	in.Admit = func(thumbprint string) error { asked = thumbprint; return stranger }
+	for range 3 {
+		if _, err := v.VerifyProof(t.Context(), in); !errors.Is(err, stranger) {
+			t.Fatal(err)
+		}
+	}
+	in.Admit = nil
+	if got, err := v.VerifyProof(t.Context(), in); err != nil || got != asked {
+		t.Errorf("%s, asked about %s: %v", got, asked, err)
+	}
+	bad := input(proofOf(t, key, c.now(), map[string]any{"htm": "GET"}, nil))
+	bad.Admit = func(string) error { t.Error("a bad proof was let ask"); return nil }
+	if _, err := v.VerifyProof(t.Context(), bad); err == nil {
+		t.Error("a bad proof is good")
+	}
+}

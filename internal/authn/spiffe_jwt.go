@@ -135,8 +135,9 @@ func isJWTSVID(v *Verifier, s *SPIFFE, token string) bool {
 		return false
 	}
 	sum := fingerprint(token)
-	if s.tokens.get(sum) != nil {
-		return true
+	if known := s.tokens.get(sum); known != nil {
+		iss, _ := known.claims.All["iss"].(string)
+		return v.issuers[iss] == nil // what was verified before for another purpose tells nothing
 	}
 	if v.cache.get(sum) != nil {
 		return false

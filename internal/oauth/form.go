@@ -21,7 +21,7 @@ type form map[string]string
 func parseForm(h http.Header, body []byte) (form, error) {
 	media, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	charset := params["charset"]
-	encoding := h.Get("Content-Encoding")
+	encoding := strings.Join(h.Values("Content-Encoding"), ", ")
 	if err != nil || len(h.Values("Content-Type")) > 1 || media != "application/x-www-form-urlencoded" || charset != "" && !strings.EqualFold(charset, "utf-8") || encoding != "" && encoding != "identity" {
 		return nil, malformed("send one form, uncompressed, with Content-Type: application/x-www-form-urlencoded")
 	}

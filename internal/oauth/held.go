@@ -57,12 +57,16 @@ type revoked struct {
 }
 
 // Revoke is RFC 7009: the grant that a token is of ends, and all below it, if the client holds it or lent it. A token that is
-// unknown, over, or somebody else's gets the same status, and nothing happens. A grant is named by its id and the hint TypeGrant.
+// unknown, over, or somebody else's gets the same status, and nothing happens. A grant is named by its id and the hint TypeGrant, a task
+// by its id and TypeTask.
 func (e *Endpoint) Revoke(ctx context.Context, r *http.Request, body []byte) Reply {
 	return e.serve(ctx, r, body, func(ctx context.Context, client Client, f form) (any, error) {
 		id := f["token"]
 		if id == "" {
 			return nil, missing("token")
+		}
+		if f["token_type_hint"] == TypeTask {
+			return e.complete(ctx, client, id)
 		}
 		if f["token_type_hint"] != TypeGrant {
 			var err error
@@ -86,6 +90,24 @@ func (e *Endpoint) Revoke(ctx context.Context, r *http.Request, body []byte) Rep
 		}
 		return revoked{Evidence: &evidence{answer.Evidence}}, nil
 	})
+}
+
+// complete ends a task of the client, and all that was granted for it. A task that is over, or none of the client's, gets the same
+// status, and nothing happens.
+func (e *Endpoint) complete(ctx context.Context, client Client, id string) (any, error) {
+	if !isID(id) {
+		return revoked{}, nil
+	}
+	answer, err := e.Control.CompleteTask(ctx, client.Caller, id)
+	var bad *control.Invalid
+	var over *control.Refusal
+	switch {
+	case errors.As(err, &bad) && bad.Kind == control.NotYours, errors.As(err, &over), err == nil && answer.Repeated:
+		return revoked{}, nil
+	case err != nil:
+		return nil, err
+	}
+	return revoked{Evidence: &evidence{answer.Evidence}}, nil
 }
 
 // revoke ends what the client holds or lent: its own right, so nothing is decided.

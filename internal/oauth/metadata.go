@@ -36,13 +36,15 @@ func Metadata(issuer []byte, a Accepted) ([]byte, error) {
 	slices.Sort(methods)
 	for _, endpoint := range []struct{ name, path string }{{"token", TokenPath}, {"introspection", IntrospectPath}, {"revocation", RevokePath}} {
 		all[endpoint.name+"_endpoint"] = a.URL + endpoint.path
-		all[endpoint.name+"_endpoint_auth_methods_supported"] = methods
+		if len(methods) > 0 { // RFC 8414 section 3.2
+			all[endpoint.name+"_endpoint_auth_methods_supported"] = methods
+		}
 		all[endpoint.name+"_endpoint_auth_signing_alg_values_supported"] = a.Algorithms
 	}
 	all["grant_types_supported"] = []string{grantCredentials, grantExchange, grantCIBA}
 	all["client_assertion_types_supported"] = assertions
 	all["dpop_signing_alg_values_supported"] = a.Algorithms
 	all["tls_client_certificate_bound_access_tokens"] = a.Certificates
-	all["authorization_details_types_supported"] = []string{DetailsAsked, DetailsGranted}
+	all["authorization_details_types_supported"] = []string{DetailsAsked}
 	return json.Marshal(all)
 }

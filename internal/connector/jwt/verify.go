@@ -1,6 +1,7 @@
 package jwt
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -20,10 +21,20 @@ type Issued struct {
 	Claims      json.RawMessage
 }
 
+// oneSpelling reports whether a token is written as it was issued: base64 can be written in several ways, and a list of fingerprints
+// would know only one.
+func oneSpelling(token string) bool {
+	parts := strings.Split(token, ".")
+	return len(parts) == 3 && !slices.ContainsFunc(parts, func(part string) bool {
+		_, err := base64.RawURLEncoding.Strict().DecodeString(part)
+		return err != nil || strings.ContainsAny(part, "\r\n")
+	})
+}
+
 // Verify reads a token that one of the published keys signed and that has not expired at now (RFC 9068 section 4); ok is false for
 // everything else. Whether its grant is still alive is not in the token.
 func (i *Issuer) Verify(token string, now time.Time) (issued Issued, ok bool) {
-	if len(token) > maxToken || strings.Count(token, ".") != 2 {
+	if len(token) > maxToken || !oneSpelling(token) {
 		return issued, false
 	}
 	signed, err := jose.ParseSignedCompact(token, i.algorithms)
