@@ -2,9 +2,7 @@ package oauth_test
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/writ-project/writ/internal/svidtest"
 )
 
 // TestTheCommandsOfThePageWork runs each command of docs/oauth.md, in order, as a reader would. What follows it is the answer,
@@ -24,18 +24,9 @@ func TestTheCommandsOfThePageWork(t *testing.T) {
 	k := &talk{world: w}
 	k.tell(t)
 	folder := t.TempDir()
-	svid := w.shop.svid(t, "pay-bot", w.clock.now())
-	private, err := x509.MarshalPKCS8PrivateKey(svid.PrivateKey)
-	check(t, err)
-	for name, content := range map[string][]byte{
-		"roots.pem": w.certificate,
-		"svid.pem":  pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: svid.Certificate[0]}),
-		"svid.key":  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
-	} {
-		check(t, os.WriteFile(filepath.Join(folder, name), content, 0o600))
-	}
+	check(t, svidtest.Write(w.shop.svid(t, "pay-bot", w.clock.now()), filepath.Join(folder, "svid.pem"), filepath.Join(folder, "svid.key")))
 	env := []string{
-		"PATH=" + os.Getenv("PATH"), "CURL_CA_BUNDLE=" + filepath.Join(folder, "roots.pem"), "WRIT=" + w.url,
+		"PATH=" + os.Getenv("PATH"), "CURL_CA_BUNDLE=" + w.certificate, "WRIT=" + w.url,
 		"ASSERTION=" + w.oidc(t, map[string]any{"sub": "support-bot", "aud": w.url}),
 		"BOBS=" + w.oidc(t, map[string]any{"sub": "bob", "aud": forPeople}),
 		"ACTOR=" + w.oidc(t, map[string]any{"sub": "pay-bot", "aud": w.url}),
