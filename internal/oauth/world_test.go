@@ -175,8 +175,14 @@ func (d domain) bundle(t testing.TB) []byte {
 	return text
 }
 
-// newWorld starts an installation. Its clock begins at the given time; certificates are good for a day.
+// newWorld starts the installation of the conversations.
 func newWorld(t testing.TB, begin time.Time) *world {
+	t.Helper()
+	return start(t, begin, func(w *world, listen string) app.Config { return w.configure(t, listen) })
+}
+
+// start starts an installation. Its clock begins at the given time; certificates are good for a day.
+func start(t testing.TB, begin time.Time, configure func(w *world, listen string) app.Config) *world {
 	t.Helper()
 	w := &world{clock: &clock{at: begin}, logs: &buffer{}, roots: x509.NewCertPool(), idp: newKey(t, "idp"), clients: map[string]*http.Client{}, svids: map[string]tls.Certificate{}}
 	w.shop, w.other = newDomain(t, "shop.example", begin), newDomain(t, "other.example", begin)
@@ -188,7 +194,7 @@ func newWorld(t testing.TB, begin time.Time) *world {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	check(t, err)
 	w.url = "https://" + listener.Addr().String()
-	w.app, err = app.New(t.Context(), w.configure(t, listener.Addr().String()), app.Options{Now: w.clock.now, Log: slog.New(slog.NewJSONHandler(w.logs, nil))})
+	w.app, err = app.New(t.Context(), configure(w, listener.Addr().String()), app.Options{Now: w.clock.now, Log: slog.New(slog.NewJSONHandler(w.logs, nil))})
 	check(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
@@ -204,25 +210,31 @@ func newWorld(t testing.TB, begin time.Time) *world {
 	return w
 }
 
-func (w *world) configure(t testing.TB, listen string) app.Config {
+// install writes a folder as `writ init` does, with tls.crt, tls.key and the bundle shop.json, and returns it.
+func (w *world) install(t testing.TB, files map[string][]byte) string {
 	t.Helper()
 	folder := t.TempDir()
-	check(t, app.Init(folder, "oauth.writ.example/log", site(t, w.issuer)))
+	check(t, app.Init(folder, "oauth.writ.example/log", files))
+	server, err := svidtest.Server(w.clock.now())
+	check(t, err)
+	w.roots.AddCert(server.Leaf)
+	w.certificate = filepath.Join(folder, "tls.crt")
+	check(t, svidtest.Write(server, w.certificate, filepath.Join(folder, "tls.key")))
+	check(t, os.WriteFile(filepath.Join(folder, "shop.json"), w.shop.bundle(t), 0o600))
+	return folder
+}
+
+func (w *world) configure(t testing.TB, listen string) app.Config {
+	t.Helper()
+	folder := w.install(t, site(t, w.issuer))
 	config := app.DefaultConfig()
 	config.Listen, config.URL = listen, w.url
 	config.Data, config.Site = filepath.Join(folder, "data"), folder
 	config.Log.Key, config.Log.VerifierKey = filepath.Join(folder, "data/log.key"), filepath.Join(folder, "data/log.pub")
 	config.Tokens.Keys = []string{filepath.Join(folder, "data/token.key")}
 	config.Issuers = []app.Issuer{{URL: w.issuer, Audience: atAPI, PrincipalAudience: forPeople, JWKS: w.issuer + "/keys"}}
-	server, err := svidtest.Server(w.clock.now())
-	check(t, err)
-	w.roots.AddCert(server.Leaf)
-	w.certificate = filepath.Join(folder, "data", "tls.crt")
-	config.TLS = app.TLS{Certificate: w.certificate, Key: filepath.Join(folder, "data", "tls.key")}
-	check(t, svidtest.Write(server, config.TLS.Certificate, config.TLS.Key))
-	bundle := filepath.Join(folder, "data", "shop.json")
-	check(t, os.WriteFile(bundle, w.shop.bundle(t), 0o600))
-	config.SPIFFE = app.SPIFFE{Audience: atAPI, TrustDomains: []app.TrustDomain{{Name: w.shop.name, File: bundle}}}
+	config.TLS = app.TLS{Certificate: w.certificate, Key: filepath.Join(folder, "tls.key")}
+	config.SPIFFE = app.SPIFFE{Audience: atAPI, TrustDomains: []app.TrustDomain{{Name: w.shop.name, File: filepath.Join(folder, "shop.json")}}}
 	check(t, config.Check())
 	return config
 }
