@@ -175,6 +175,7 @@ func (k *talk) take(t *testing.T, s *step) {
 	if status != s.status {
 		t.Fatalf("%s %s: %d, want %d\n%s", p.method, p.path, status, s.status, body)
 	}
+	k.doc.checkAnswer(t, p.path, status, header.Get("Content-Type"), body)
 	var got map[string]any
 	if len(body) > 0 {
 		check(t, json.Unmarshal(body, &got))

@@ -53,6 +53,7 @@ type world struct {
 	shop   domain // shop.example, accepted
 	other  domain // other.example, not accepted
 
+	doc         *document
 	certificate string // file of the server's
 
 	mu      sync.Mutex
@@ -184,7 +185,7 @@ func newWorld(t testing.TB, begin time.Time) *world {
 // start starts an installation. Its clock begins at the given time; certificates are good for a day.
 func start(t testing.TB, begin time.Time, configure func(w *world, listen string) app.Config) *world {
 	t.Helper()
-	w := &world{clock: &clock{at: begin}, logs: &buffer{}, roots: x509.NewCertPool(), idp: newKey(t, "idp"), clients: map[string]*http.Client{}, svids: map[string]tls.Certificate{}}
+	w := &world{doc: newDocument(t), clock: &clock{at: begin}, logs: &buffer{}, roots: x509.NewCertPool(), idp: newKey(t, "idp"), clients: map[string]*http.Client{}, svids: map[string]tls.Certificate{}}
 	w.shop, w.other = newDomain(t, "shop.example", begin), newDomain(t, "other.example", begin)
 	idp := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(out).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{w.idp.public("sig")}})
