@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"time"
 
 	"github.com/writ-project/writ/internal/svidtest"
 )
@@ -26,11 +27,11 @@ type authority struct {
 }
 
 func newAuthority(folder string, agents int) (*authority, error) {
-	ca, err := svidtest.Authority(trustDomain)
+	ca, err := svidtest.Authority(trustDomain, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	server, err := svidtest.Server()
+	server, err := svidtest.Server(time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +44,7 @@ func newAuthority(folder string, agents int) (*authority, error) {
 		return nil, err
 	}
 	for n := range agents {
-		svid, err := svidtest.SVID(ca, trustDomain, spiffeID(trustDomain, n).Path)
+		svid, err := svidtest.SVID(ca, trustDomain, spiffeID(trustDomain, n).Path, time.Now())
 		if err != nil {
 			return nil, err
 		}

@@ -45,8 +45,8 @@ func must[T any](t *testing.T) func(T, error) T {
 
 func newTown(t *testing.T) *town {
 	t.Helper()
-	w := &town{t: t, ca: must[tls.Certificate](t)(svidtest.Authority(domain)), roots: x509.NewCertPool()}
-	server, folder := must[tls.Certificate](t)(svidtest.Server()), t.TempDir()
+	w := &town{t: t, ca: must[tls.Certificate](t)(svidtest.Authority(domain, time.Now())), roots: x509.NewCertPool()}
+	server, folder := must[tls.Certificate](t)(svidtest.Server(time.Now())), t.TempDir()
 	w.roots.AddCert(server.Leaf)
 	file := func(name string) string { return filepath.Join(folder, name) }
 	if err := errors.Join(svidtest.Write(server, file("tls.crt"), file("tls.key")), svidtest.Write(w.ca, file("shop.pem"), "")); err != nil {
@@ -92,7 +92,7 @@ func site(issuer string) map[string][]byte {
 
 func (w *town) svid(path string) tls.Certificate {
 	w.t.Helper()
-	return must[tls.Certificate](w.t)(svidtest.SVID(w.ca, domain, path))
+	return must[tls.Certificate](w.t)(svidtest.SVID(w.ca, domain, path, time.Now()))
 }
 
 func (w *town) transport(own *tls.Certificate) *http.Transport {

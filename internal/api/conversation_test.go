@@ -94,7 +94,7 @@ func TestConversations(t *testing.T) {
 		}
 	})
 	for operation, id := range newDocument(t).operations(t) {
-		if !called[id] {
+		if !called[id] && !ofGuests()[operation] {
 			t.Errorf("no conversation calls %s", operation)
 		}
 	}

@@ -188,10 +188,16 @@ func (d *document) operations(t testing.TB) map[string]string {
 	return out
 }
 
+// ofGuests are the documented operations of another endpoint, which this server only carries: internal/app checks that it is given just
+// these, and internal/oauth holds their answers against the document.
+func ofGuests() map[string]bool {
+	return map[string]bool{"POST /oauth/token": true, "POST /oauth/introspect": true, "POST /oauth/revoke": true}
+}
+
 func TestEveryRouteIsDocumentedAndEveryDocumentedRouteIsServed(t *testing.T) {
 	t.Parallel()
 	documented := newDocument(t).operations(t)
-	served := map[string]bool{}
+	served := ofGuests()
 	for _, route := range api.Routes() {
 		route = strings.ReplaceAll(route, "...}", "}")
 		served[route] = true

@@ -3,12 +3,10 @@ package app
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"io"
 	"net"
@@ -29,32 +27,18 @@ import (
 	"github.com/writ-project/writ/internal/svidtest"
 )
 
-// certified is a certificate of an authority, or an authority of its own.
-func certified(t *testing.T, by *tls.Certificate, change func(*x509.Certificate)) tls.Certificate {
-	t.Helper()
-	made, err := svidtest.Certified(by, change)
-	check(t, err)
-	return made
-}
-
 func authorityOf(t *testing.T, domain string) tls.Certificate {
 	t.Helper()
-	made, err := svidtest.Authority(domain)
+	made, err := svidtest.Authority(domain, time.Now())
 	check(t, err)
 	return made
 }
 
 func svidOf(t *testing.T, by tls.Certificate, domain, path string) tls.Certificate {
 	t.Helper()
-	made, err := svidtest.SVID(by, domain, path)
+	made, err := svidtest.SVID(by, domain, path, time.Now())
 	check(t, err)
 	return made
-}
-
-func writePEM(t *testing.T, path, kind string, der []byte) string {
-	t.Helper()
-	check(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
-	return path
 }
 
 // secured is a server that speaks TLS and accepts SVIDs of one trust domain beside tokens.
@@ -84,18 +68,15 @@ func serveSVIDs(t *testing.T) secured {
 
 	s := secured{idp: idp, ca: authorityOf(t, "shop.example"), roots: x509.NewCertPool()}
 	folder := t.TempDir()
-	server := certified(t, nil, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} })
-	s.roots.AddCert(server.Leaf)
-	key, err := x509.MarshalPKCS8PrivateKey(server.PrivateKey)
+	server, err := svidtest.Server(time.Now())
 	check(t, err)
-	config.TLS = TLS{
-		Certificate: writePEM(t, filepath.Join(folder, "tls.crt"), "CERTIFICATE", server.Certificate[0]),
-		Key:         writePEM(t, filepath.Join(folder, "tls.key"), "PRIVATE KEY", key),
-	}
+	s.roots.AddCert(server.Leaf)
+	config.TLS = TLS{Certificate: filepath.Join(folder, "tls.crt"), Key: filepath.Join(folder, "tls.key")}
+	check(t, svidtest.Write(server, config.TLS.Certificate, config.TLS.Key))
 	s.certificate = config.TLS.Certificate
-	config.SPIFFE = SPIFFE{Audience: "writ", TrustDomains: []TrustDomain{
-		{Name: "shop.example", File: writePEM(t, filepath.Join(folder, "shop.pem"), "CERTIFICATE", s.ca.Certificate[0])},
-	}}
+	bundle := filepath.Join(folder, "shop.pem")
+	check(t, svidtest.Write(s.ca, bundle, ""))
+	config.SPIFFE = SPIFFE{Audience: "writ", TrustDomains: []TrustDomain{{Name: "shop.example", File: bundle}}}
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	check(t, err)
 	s.url = "https://" + listener.Addr().String()
@@ -136,17 +117,12 @@ func (s secured) call(t *testing.T, certificate *tls.Certificate, token, method,
 	return got.StatusCode, answer
 }
 
-func x5t(c tls.Certificate) string {
-	sum := sha256.Sum256(c.Certificate[0])
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
 // A workload with nothing but an SVID is a caller like any other, and what it gets is bound to its certificate.
 func TestAWorkloadCallsWithItsSVIDAlone(t *testing.T) {
 	s := serveSVIDs(t)
 	bot := svidOf(t, s.ca, "shop.example", "/support-bot")
 	status, me := s.call(t, &bot, "", http.MethodGet, "/v1/whoami", "")
-	if status != http.StatusOK || me["identity"] != `Agent::"support-bot"` || me["bound_to"] != control.ByCertificate+x5t(bot) {
+	if status != http.StatusOK || me["identity"] != `Agent::"support-bot"` || me["bound_to"] != control.ByCertificate+svidtest.Thumbprint(bot) {
 		t.Fatalf("%d %v", status, me)
 	}
 	status, opened := s.call(t, &bot, "", http.MethodPost, "/v1/tasks", `{"type":"support","purpose":"a customer complains"}`)
@@ -178,7 +154,7 @@ func TestABundleThatIsGoneIsSeenInMetrics(t *testing.T) {
 func TestTokensAreBoundToCertificatesToo(t *testing.T) {
 	issuer, err := newIssuer(initialized(t, "http://127.0.0.1:1"))
 	check(t, err)
-	thumb := x5t(authorityOf(t, "shop.example"))
+	thumb := svidtest.Thumbprint(authorityOf(t, "shop.example"))
 	for bound, want := range map[string]string{"": "", thumb: `"cnf":{"jkt":"` + thumb + `"}`, control.ByCertificate + thumb: `"cnf":{"x5t#S256":"` + thumb + `"}`} {
 		token, err := signer{issuer}.Issue(control.Credential{
 			Grant: "g", Subject: access.MustRef(`Agent::"a"`), Action: access.MustRef(`Action::"read"`), Resource: access.MustRef(`Table::"t"`),
@@ -199,9 +175,10 @@ func TestWhatIsNoSVIDOfOursIsRefused(t *testing.T) {
 	forged := svidOf(t, authorityOf(t, "shop.example"), "shop.example", "/support-bot")
 	foreign := svidOf(t, authorityOf(t, "other.example"), "other.example", "/support-bot")
 	crossed := svidOf(t, s.ca, "other.example", "/support-bot")
-	two := certified(t, &s.ca, func(c *x509.Certificate) {
+	two, err := svidtest.Certified(&s.ca, time.Now(), func(c *x509.Certificate) {
 		c.URIs = []*url.URL{{Scheme: "spiffe", Host: "shop.example", Path: "/support-bot"}, {Scheme: "spiffe", Host: "shop.example", Path: "/x"}}
 	})
+	check(t, err)
 	token := func(subject string) string {
 		text, err := s.idp.Token(subject, "writ", time.Hour, nil)
 		check(t, err)

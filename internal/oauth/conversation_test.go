@@ -20,6 +20,7 @@ import (
 
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/store"
+	"github.com/writ-project/writ/internal/svidtest"
 )
 
 // step is one request and its answer, as testdata/README.md describes them.
@@ -174,6 +175,7 @@ func (k *talk) take(t *testing.T, s *step) {
 	if status != s.status {
 		t.Fatalf("%s %s: %d, want %d\n%s", p.method, p.path, status, s.status, body)
 	}
+	k.doc.checkAnswer(t, p.path, status, header.Get("Content-Type"), body)
 	var got map[string]any
 	if len(body) > 0 {
 		check(t, json.Unmarshal(body, &got))
@@ -451,7 +453,7 @@ func (k *talk) fill(text string) string {
 		name := match[2 : len(match)-1]
 		switch kind, who, _ := strings.Cut(name, " "); kind {
 		case "x5t":
-			return x5t(k.svids[who])
+			return svidtest.Thumbprint(k.svids[who])
 		case "jkt":
 			public := k.keys[who].public("")
 			sum, err := public.Thumbprint(crypto.SHA256)

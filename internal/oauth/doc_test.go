@@ -2,9 +2,7 @@ package oauth_test
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,64 +10,160 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/writ-project/writ/examples/starter"
+	"github.com/writ-project/writ/internal/app"
+	"github.com/writ-project/writ/internal/demo"
+	"github.com/writ-project/writ/internal/svidtest"
 )
 
-// TestTheCommandsOfThePageWork runs each command of docs/oauth.md, in order, as a reader would. What follows it is the answer,
-// abridged; "…" is whatever is there.
+// reader does what docs/oauth.md says, and nothing else.
+type reader struct {
+	folder string
+	env    []string
+	set    string         // commands without an answer so far: they set what later ones use
+	answer map[string]any // the last one
+}
+
+// TestTheCommandsOfThePageWork runs each command of docs/oauth.md, in order: on the demo, and on an installation that is configured as
+// the page shows. What follows a command is the answer, abridged; "…" is whatever is there.
 func TestTheCommandsOfThePageWork(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../../docs/oauth.md")
+	text, err := os.ReadFile("../../docs/oauth.md")
 	check(t, err)
-	w := newWorld(t, time.Now().Truncate(time.Second)) // curl looks at certificates by the true time
-	k := &talk{world: w}
-	k.tell(t)
-	folder := t.TempDir()
-	svid := w.shop.svid(t, "pay-bot", w.clock.now())
-	private, err := x509.MarshalPKCS8PrivateKey(svid.PrivateKey)
-	check(t, err)
-	for name, content := range map[string][]byte{
-		"roots.pem": w.certificate,
-		"svid.pem":  pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: svid.Certificate[0]}),
-		"svid.key":  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
-	} {
-		check(t, os.WriteFile(filepath.Join(folder, name), content, 0o600))
-	}
-	env := []string{
-		"PATH=" + os.Getenv("PATH"), "CURL_CA_BUNDLE=" + filepath.Join(folder, "roots.pem"), "WRIT=" + w.url,
+	page := string(text)
+	w := newConfigured(t, page)
+	r := &reader{folder: t.TempDir(), env: []string{
+		"PATH=" + os.Getenv("PATH"), "CURL_CA_BUNDLE=" + w.certificate, "WRIT=" + w.url,
 		"ASSERTION=" + w.oidc(t, map[string]any{"sub": "support-bot", "aud": w.url}),
 		"BOBS=" + w.oidc(t, map[string]any{"sub": "bob", "aud": forPeople}),
-		"ACTOR=" + w.oidc(t, map[string]any{"sub": "pay-bot", "aud": w.url}),
-	}
-	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```\n((?:<!-- .*? -->\n)*)```json\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	if len(blocks) < 9 || len(blocks) != strings.Count(string(page), "```sh") {
-		t.Fatalf("%d commands with answers", len(blocks))
-	}
+		"SVID=" + w.jwtSVID(t, w.shop, map[string]any{"sub": "spiffe://shop.example/support-bot"}),
+	}}
+	check(t, svidtest.Write(w.shop.svid(t, "support-bot", w.clock.now()), filepath.Join(r.folder, "svid.0.pem"), filepath.Join(r.folder, "svid.0.key")))
+	r.set = runDemo(t)
+	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```\n(?:```json\n(.*?)```)?").FindAllStringSubmatch(page, -1)
+	answers := 0
 	for _, block := range blocks {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		command := exec.CommandContext(ctx, "sh", "-euc", block[1])
-		command.Dir, command.Env, command.Stderr = folder, env, t.Output()
-		out, err := command.Output()
-		cancel()
-		if err != nil {
-			t.Fatalf("%s\n%v", block[1], err)
+		if block[2] == "" {
+			r.sets(t, block[1])
+			continue
 		}
-		var got, want map[string]any
-		check(t, json.Unmarshal([]byte(block[3]), &want))
-		if err := json.Unmarshal(out, &got); err != nil {
-			t.Fatalf("%s\n%s: %v", block[1], out, err)
-		}
-		for _, difference := range subset("", whatever(want, got), got) {
-			t.Errorf("%s\n%s\n%s", block[1], difference, out)
-		}
-		for _, keep := range regexp.MustCompile(`keep: (\w+) = (\S+)`).FindAllStringSubmatch(block[2], -1) {
-			value, ok := find(got, keep[2])
-			if !ok {
-				t.Fatalf("no %s in %s", keep[2], out)
-			}
-			text, _ := value.(string)
-			env = append(env, keep[1]+"="+text)
-		}
+		answers++
+		r.runs(t, block[1], block[2])
 	}
+	if answers < 14 || answers != strings.Count(page, "```json") || len(blocks) != strings.Count(page, "```sh") {
+		t.Errorf("%d commands, %d with answers", len(blocks), answers)
+	}
+}
+
+// sets keeps what a command without an answer sets. "NAME=…  # path" is a value of the last answer.
+func (r *reader) sets(t *testing.T, command string) {
+	t.Helper()
+	r.set += regexp.MustCompile(`(?m)^(\w+)=…  # (\S+)$`).ReplaceAllStringFunc(command, func(line string) string {
+		name, path, _ := strings.Cut(line, "=…  # ")
+		value, _ := find(r.answer, path)
+		id, ok := value.(string)
+		if !ok || strings.ContainsAny(id, "' ") {
+			t.Fatalf("%s: %v", line, value)
+		}
+		return name + "='" + id + "'"
+	})
+}
+
+// runs holds the answer of a command against what the page shows.
+func (r *reader) runs(t *testing.T, text, shown string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, "sh", "-euc", r.set+text)
+	command.Dir, command.Env, command.Stderr = r.folder, r.env, t.Output()
+	out, err := command.Output()
+	if err != nil {
+		t.Fatalf("%s\n%v", text, err)
+	}
+	var want map[string]any
+	r.answer = nil
+	check(t, json.Unmarshal([]byte(shown), &want))
+	if err := json.Unmarshal(out, &r.answer); err != nil {
+		t.Fatalf("%s\n%s: %v", text, out, err)
+	}
+	for _, difference := range subset("", whatever(want, r.answer), r.answer) {
+		t.Errorf("%s\n%s\n%s", text, difference, out)
+	}
+}
+
+// runDemo is `writ demo` until the end of the test; it returns the two lines that it tells its reader to paste.
+func runDemo(t *testing.T) string {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	told, ended := make(chan string, 1), make(chan error, 1)
+	out := &listener{told: told}
+	go func() {
+		ended <- demo.Run(ctx, demo.Options{Out: out, In: strings.NewReader("y\n"), Listen: "127.0.0.1:0", Folder: t.TempDir()})
+	}()
+	t.Cleanup(func() {
+		stop()
+		if ended != nil {
+			check(t, <-ended)
+		}
+	})
+	select {
+	case lines := <-told:
+		return lines
+	case err := <-ended:
+		ended = nil
+		t.Fatalf("the demo ended: %v\n%s", err, out.String())
+		return ""
+	}
+}
+
+// listener waits for the two lines.
+type listener struct {
+	buffer
+
+	told chan string
+	once bool
+}
+
+func (l *listener) Write(p []byte) (int, error) {
+	n, err := l.buffer.Write(p)
+	lines := regexp.MustCompile(`(?m)^ *(export WRIT_SERVER=\S+\n) *(export WRIT_TOKEN_FILE=\S+) .*\n`).FindStringSubmatch(l.String())
+	if lines != nil && !l.once {
+		l.once = true
+		l.told <- lines[1] + lines[2] + "\n"
+	}
+	return n, err
+}
+
+// newConfigured is an installation of the starter folder with the configuration and the matches that the page shows.
+func newConfigured(t *testing.T, page string) *world {
+	t.Helper()
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(page, -1)
+	if len(blocks) != 2 {
+		t.Fatalf("%d blocks of YAML", len(blocks))
+	}
+	w := start(t, time.Now().Truncate(time.Second), func(w *world, listen string) app.Config { // curl looks at certificates by the true time
+		files, err := starter.Site(w.issuer)
+		check(t, err)
+		match := strings.ReplaceAll(blocks[1][1], starter.Issuer, w.issuer)
+		agents := string(files["catalog/agents.yaml"])
+		known := "    match: [{issuer: " + w.issuer + ", subject: support-bot}]\n"
+		if !strings.Contains(agents, known) {
+			t.Fatal(agents)
+		}
+		files["catalog/agents.yaml"] = []byte(strings.Replace(agents, known, match, 1))
+		folder := w.install(t, files)
+		shown := strings.NewReplacer("https://writ.example.com", w.url, starter.Issuer, w.issuer).Replace(blocks[0][1])
+		path := filepath.Join(folder, "writ.yaml")
+		check(t, os.WriteFile(path, []byte("listen: "+listen+"\nsite: .\nlog: {key: data/log.key, verifier_key: data/log.pub}\ntokens: {keys: [data/token.key]}\n"+shown), 0o600))
+		config, err := app.LoadConfig(path)
+		check(t, err)
+		config.Issuers[0].JWKS = w.issuer + "/keys" // this provider of the test's has no discovery
+		return config
+	})
+	k := &talk{world: w}
+	k.tell(t)
+	return w
 }
 
 // whatever puts into a wanted value what is there, where it says "…".

@@ -1,8 +1,6 @@
 package oauth_test
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +8,7 @@ import (
 	"time"
 
 	"github.com/writ-project/writ/internal/nodetest"
+	"github.com/writ-project/writ/internal/svidtest"
 )
 
 // outside is openid-client of npm.
@@ -58,9 +57,7 @@ func wanted(t *testing.T, got said, want map[string]any) {
 func newOutside(t *testing.T) outside {
 	t.Helper()
 	w := newWorld(t, time.Now().Truncate(time.Second)) // node looks at certificates by the true time
-	roots := filepath.Join(t.TempDir(), "roots.pem")
-	check(t, os.WriteFile(roots, w.certificate, 0o600))
-	o := outside{w, nodetest.Start(t, "testdata/client.mjs", "NODE_EXTRA_CA_CERTS="+roots)}
+	o := outside{w, nodetest.Start(t, "testdata/client.mjs", "NODE_EXTRA_CA_CERTS="+w.certificate)}
 	k := &talk{world: w}
 	k.tell(t)
 	return o
@@ -135,16 +132,20 @@ func TestAnOutsideClientWithACertificate(t *testing.T) {
 	t.Parallel()
 	o := newOutside(t)
 	svid := o.shop.svid(t, "mesh-bot", o.clock.now())
-	private, err := x509.MarshalPKCS8PrivateKey(svid.PrivateKey)
-	check(t, err)
+	cert, private := filepath.Join(t.TempDir(), "svid.pem"), filepath.Join(t.TempDir(), "svid.key")
+	check(t, svidtest.Write(svid, cert, private))
+	read := func(path string) string {
+		text, err := os.ReadFile(path)
+		check(t, err)
+		return string(text)
+	}
 	o.discover(t, map[string]any{"id": "spiffe://shop.example/mesh-bot", "certificate": map[string]any{
-		"cert": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: svid.Certificate[0]})),
-		"key":  string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})), "ca": string(o.certificate),
+		"cert": read(cert), "key": read(private), "ca": read(o.certificate),
 	}})
 	got := o.ask(t, "credentials", map[string]any{"authorization_details": asksToRead})
 	wanted(t, got, map[string]any{"token_type": "bearer"})
 	wanted(t, o.ask(t, "introspect", map[string]any{"token": got.Answer["access_token"]}), map[string]any{
-		"active": true, "client_id": `Agent::"mesh-bot"`, "cnf": map[string]any{"x5t#S256": x5t(svid)},
+		"active": true, "client_id": `Agent::"mesh-bot"`, "cnf": map[string]any{"x5t#S256": svidtest.Thumbprint(svid)},
 	})
 }
 

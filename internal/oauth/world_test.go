@@ -9,16 +9,12 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -29,6 +25,7 @@ import (
 
 	"github.com/writ-project/writ/examples/starter"
 	"github.com/writ-project/writ/internal/app"
+	"github.com/writ-project/writ/internal/svidtest"
 )
 
 // Audiences of the tokens of the identity provider.
@@ -56,7 +53,8 @@ type world struct {
 	shop   domain // shop.example, accepted
 	other  domain // other.example, not accepted
 
-	certificate []byte // of the server, PEM
+	doc         *document
+	certificate string // file of the server's
 
 	mu      sync.Mutex
 	clients map[string]*http.Client // by SVID; "" has none
@@ -156,15 +154,17 @@ type domain struct {
 
 func newDomain(t testing.TB, name string, now time.Time) domain {
 	t.Helper()
-	return domain{name: name, signing: newKey(t, "jwt"), authority: certified(t, nil, now, func(c *x509.Certificate) {
-		c.IsCA, c.KeyUsage, c.URIs = true, x509.KeyUsageCertSign, []*url.URL{{Scheme: "spiffe", Host: name}}
-	})}
+	authority, err := svidtest.Authority(name, now)
+	check(t, err)
+	return domain{name, authority, newKey(t, "jwt")}
 }
 
 // svid is an X.509-SVID of a workload of the domain.
 func (d domain) svid(t testing.TB, name string, now time.Time) tls.Certificate {
 	t.Helper()
-	return certified(t, &d.authority, now, func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: d.name, Path: "/" + name}} })
+	svid, err := svidtest.SVID(d.authority, d.name, "/"+name, now)
+	check(t, err)
+	return svid
 }
 
 // bundle is the SPIFFE bundle of the domain.
@@ -176,39 +176,16 @@ func (d domain) bundle(t testing.TB) []byte {
 	return text
 }
 
-// certified is a certificate of an authority, or an authority of its own.
-func certified(t testing.TB, by *tls.Certificate, now time.Time, change func(*x509.Certificate)) tls.Certificate {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	check(t, err)
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "test"}, NotBefore: now.Add(-time.Minute), NotAfter: now.Add(24 * time.Hour),
-		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	change(template)
-	parent, signer := template, any(private)
-	if by != nil {
-		parent, signer = by.Leaf, by.PrivateKey
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, parent, private.Public(), signer)
-	check(t, err)
-	leaf, err := x509.ParseCertificate(raw)
-	check(t, err)
-	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: private, Leaf: leaf}
-}
-
-// x5t is the thumbprint of a certificate (RFC 8705 section 3.1).
-func x5t(c tls.Certificate) string {
-	sum := sha256.Sum256(c.Certificate[0])
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
-// newWorld starts an installation. Its clock begins at the given time; certificates are good for a day.
+// newWorld starts the installation of the conversations.
 func newWorld(t testing.TB, begin time.Time) *world {
 	t.Helper()
-	w := &world{clock: &clock{at: begin}, logs: &buffer{}, roots: x509.NewCertPool(), idp: newKey(t, "idp"), clients: map[string]*http.Client{}, svids: map[string]tls.Certificate{}}
+	return start(t, begin, func(w *world, listen string) app.Config { return w.configure(t, listen) })
+}
+
+// start starts an installation. Its clock begins at the given time; certificates are good for a day.
+func start(t testing.TB, begin time.Time, configure func(w *world, listen string) app.Config) *world {
+	t.Helper()
+	w := &world{doc: newDocument(t), clock: &clock{at: begin}, logs: &buffer{}, roots: x509.NewCertPool(), idp: newKey(t, "idp"), clients: map[string]*http.Client{}, svids: map[string]tls.Certificate{}}
 	w.shop, w.other = newDomain(t, "shop.example", begin), newDomain(t, "other.example", begin)
 	idp := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(out).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{w.idp.public("sig")}})
@@ -218,7 +195,7 @@ func newWorld(t testing.TB, begin time.Time) *world {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	check(t, err)
 	w.url = "https://" + listener.Addr().String()
-	w.app, err = app.New(t.Context(), w.configure(t, listener.Addr().String()), app.Options{Now: w.clock.now, Log: slog.New(slog.NewJSONHandler(w.logs, nil))})
+	w.app, err = app.New(t.Context(), configure(w, listener.Addr().String()), app.Options{Now: w.clock.now, Log: slog.New(slog.NewJSONHandler(w.logs, nil))})
 	check(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
@@ -234,31 +211,31 @@ func newWorld(t testing.TB, begin time.Time) *world {
 	return w
 }
 
-func (w *world) configure(t testing.TB, listen string) app.Config {
+// install writes a folder as `writ init` does, with tls.crt, tls.key and the bundle shop.json, and returns it.
+func (w *world) install(t testing.TB, files map[string][]byte) string {
 	t.Helper()
 	folder := t.TempDir()
-	check(t, app.Init(folder, "oauth.writ.example/log", site(t, w.issuer)))
+	check(t, app.Init(folder, "oauth.writ.example/log", files))
+	server, err := svidtest.Server(w.clock.now())
+	check(t, err)
+	w.roots.AddCert(server.Leaf)
+	w.certificate = filepath.Join(folder, "tls.crt")
+	check(t, svidtest.Write(server, w.certificate, filepath.Join(folder, "tls.key")))
+	check(t, os.WriteFile(filepath.Join(folder, "shop.json"), w.shop.bundle(t), 0o600))
+	return folder
+}
+
+func (w *world) configure(t testing.TB, listen string) app.Config {
+	t.Helper()
+	folder := w.install(t, site(t, w.issuer))
 	config := app.DefaultConfig()
 	config.Listen, config.URL = listen, w.url
 	config.Data, config.Site = filepath.Join(folder, "data"), folder
 	config.Log.Key, config.Log.VerifierKey = filepath.Join(folder, "data/log.key"), filepath.Join(folder, "data/log.pub")
 	config.Tokens.Keys = []string{filepath.Join(folder, "data/token.key")}
 	config.Issuers = []app.Issuer{{URL: w.issuer, Audience: atAPI, PrincipalAudience: forPeople, JWKS: w.issuer + "/keys"}}
-	server := certified(t, nil, w.clock.now(), func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} })
-	w.roots.AddCert(server.Leaf)
-	private, err := x509.MarshalPKCS8PrivateKey(server.PrivateKey)
-	check(t, err)
-	write := func(name string, content []byte) string {
-		path := filepath.Join(folder, "data", name)
-		check(t, os.WriteFile(path, content, 0o600))
-		return path
-	}
-	w.certificate = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate[0]})
-	config.TLS = app.TLS{
-		Certificate: write("tls.crt", w.certificate),
-		Key:         write("tls.key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
-	}
-	config.SPIFFE = app.SPIFFE{Audience: atAPI, TrustDomains: []app.TrustDomain{{Name: w.shop.name, File: write("shop.json", w.shop.bundle(t))}}}
+	config.TLS = app.TLS{Certificate: w.certificate, Key: filepath.Join(folder, "tls.key")}
+	config.SPIFFE = app.SPIFFE{Audience: atAPI, TrustDomains: []app.TrustDomain{{Name: w.shop.name, File: filepath.Join(folder, "shop.json")}}}
 	check(t, config.Check())
 	return config
 }

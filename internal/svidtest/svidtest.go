@@ -5,8 +5,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"math/big"
@@ -19,8 +22,9 @@ import (
 // life is how long a certificate is good.
 const life = 24 * time.Hour
 
-// Certified makes a certificate with a new P-256 key, good from a minute ago for a day, by an authority, or by itself if by is nil.
-func Certified(by *tls.Certificate, change func(*x509.Certificate)) (out tls.Certificate, err error) {
+// Certified makes a certificate with a new P-256 key, good from a minute before now for a day, by an authority, or by itself if by
+// is nil.
+func Certified(by *tls.Certificate, now time.Time, change func(*x509.Certificate)) (out tls.Certificate, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return out, err
@@ -30,7 +34,7 @@ func Certified(by *tls.Certificate, change func(*x509.Certificate)) (out tls.Cer
 		return out, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(life), BasicConstraintsValid: true,
+		SerialNumber: serial, NotBefore: now.Add(-time.Minute), NotAfter: now.Add(life), BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	change(template)
@@ -47,21 +51,29 @@ func Certified(by *tls.Certificate, change func(*x509.Certificate)) (out tls.Cer
 }
 
 // Authority makes the certificate of a trust domain's authority.
-func Authority(domain string) (tls.Certificate, error) {
-	return Certified(nil, func(c *x509.Certificate) {
+func Authority(domain string, now time.Time) (tls.Certificate, error) {
+	return Certified(nil, now, func(c *x509.Certificate) {
 		c.IsCA, c.KeyUsage, c.ExtKeyUsage = true, x509.KeyUsageCertSign, nil
 		c.URIs = []*url.URL{{Scheme: "spiffe", Host: domain}}
 	})
 }
 
 // SVID makes an X.509-SVID for spiffe://domain/path.
-func SVID(by tls.Certificate, domain, path string) (tls.Certificate, error) {
-	return Certified(&by, func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: domain, Path: path}} })
+func SVID(by tls.Certificate, domain, path string, now time.Time) (tls.Certificate, error) {
+	return Certified(&by, now, func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: domain, Path: path}} })
 }
 
 // Server makes a certificate for 127.0.0.1 that stands for itself.
-func Server() (tls.Certificate, error) {
-	return Certified(nil, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} })
+func Server(now time.Time) (tls.Certificate, error) {
+	return Certified(nil, now, func(c *x509.Certificate) {
+		c.Subject, c.IPAddresses = pkix.Name{CommonName: "127.0.0.1"}, []net.IP{net.IPv4(127, 0, 0, 1)} // OpenSSL trusts nobody without a name
+	})
+}
+
+// Thumbprint is the x5t#S256 of a certificate (RFC 8705 section 3.1).
+func Thumbprint(c tls.Certificate) string {
+	sum := sha256.Sum256(c.Certificate[0])
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // Write writes a certificate, and its key unless that file is empty, as PEM for the owner alone.
