@@ -217,7 +217,7 @@ func TestWithoutWritNobodyReads(t *testing.T) {
 	answer := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/orders/o-1", nil)
 	r.Header.Set("Authorization", "Bearer some-token")
-	shown := must[tls.Certificate](t)(svidtest.Server())
+	shown := must[tls.Certificate](t)(svidtest.Server(time.Now()))
 	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{shown.Leaf}}
 	orders.New(gone).ServeHTTP(answer, r)
 	if answer.Code != http.StatusServiceUnavailable {

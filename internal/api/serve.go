@@ -90,7 +90,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", noStore)
 	defer func() {
-		defer s.logLine(r, out, time.Since(start))
+		defer func() { s.logLine(r, out, time.Since(start)) }()
 		s.recovered(r.Context(), out, recover())
 	}()
 	s.mux.ServeHTTP(out, r)
