@@ -40,10 +40,8 @@ func (o *Opening) check() error {
 		return invalid(InvalidArgument, "the reference must be UTF-8 text of at most %d bytes", maxReference)
 	case o.Trace != "" && !isTrace(o.Trace):
 		return invalid(InvalidArgument, "the trace-id must be 32 lower-case hexadecimal digits, not all zero")
-	case o.Duration < 0:
-		return invalid(InvalidArgument, "the duration must not be negative")
 	default:
-		return nil
+		return checkTTL(o.Duration)
 	}
 }
 

@@ -70,7 +70,7 @@ func (e *Endpoint) Revoke(ctx context.Context, r *http.Request, body []byte) Rep
 				return nil, err
 			}
 		}
-		if !isID(id) {
+		if !access.ValidID(id) {
 			return revoked{}, nil
 		}
 		answer, err := e.revoke(ctx, client, id)
