@@ -74,6 +74,14 @@ func clip(text string) string {
 	return text[:most] + "…"
 }
 
+// ValidID reports whether a text can be an id that Writ gave: 1 to 64 letters, digits, points, underscores and hyphens, in ASCII.
+func ValidID(text string) bool {
+	const most = 64
+	return text != "" && len(text) <= most && !strings.ContainsFunc(text, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-'
+	})
+}
+
 // IsZero reports whether the Ref names nothing.
 func (r Ref) IsZero() bool { return r == Ref{} }
 

@@ -36,9 +36,6 @@ func toldOf(fact *client.Fact) (control.Told, error) {
 	if told.Entity.ID, err = access.ParseRef(fact.ID); err != nil {
 		return told, badArgument("facts: id: " + err.Error())
 	}
-	if !isObject(fact.Attributes) {
-		return told, badArgument(told.Entity.ID.String() + ": attributes must be a JSON object")
-	}
 	if fact.Gone && (len(fact.Attributes) > 0 || len(fact.Parents) > 0) {
 		return told, badArgument(told.Entity.ID.String() + ": what is gone has no attributes and no parents")
 	}

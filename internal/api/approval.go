@@ -81,12 +81,8 @@ func (s *server) answerApproval(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	ttl, err := ttlOf(body.TTL)
-	if err != nil {
-		return nil, err
-	}
 	approval, index, err := s.Control.AnswerApproval(c.Context(), c.caller, id, control.Reply{
-		Approve: body.Approve, TTL: ttl, MaxUses: body.MaxUses, Reason: body.Reason,
+		Approve: body.Approve, TTL: access.Seconds(body.TTL), MaxUses: body.MaxUses, Reason: body.Reason,
 	})
 	if err != nil {
 		return nil, err

@@ -18,6 +18,9 @@ import (
 
 	"github.com/writ-project/writ/client"
 	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/api"
+	"github.com/writ-project/writ/internal/authn"
+	"github.com/writ-project/writ/internal/control"
 )
 
 func (w *world) client(subject string, change ...func(*client.Options)) *client.Client {
@@ -226,6 +229,19 @@ func TestAnIssuerThatIsDownIsNotTheCallersFault(t *testing.T) {
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" {
 		t.Errorf("%d %v", answer.StatusCode, answer.Header)
+	}
+}
+
+func TestWhatCannotBeKnownNowIsAskedAgain(t *testing.T) {
+	for _, reason := range []authn.Code{authn.CodeIssuerUnavailable, authn.CodeProofUnavailable, authn.CodeTrustDomainUnavailable, authn.CodeProofStale} {
+		err := &control.Invalid{Kind: control.AuthenticationMissing, Reason: string(reason), Temporary: reason.Temporary(), Detail: "d"}
+		status, code := http.StatusServiceUnavailable, "issuer_unavailable"
+		if reason == authn.CodeProofStale {
+			status, code = http.StatusUnauthorized, "unauthenticated"
+		}
+		if p := api.ProblemOf(err); p.Status != status || p.Code != code || p.Reason != string(reason) || p.Next != err.Next() {
+			t.Errorf("%s: %+v", reason, p)
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+
+	"github.com/writ-project/writ/client"
 )
 
 // Routes are all that is served, as method and path.
@@ -20,3 +22,6 @@ func Codes() []string { return slices.Sorted(maps.Keys(kinds())) }
 
 // CheckJSON is the check of every body.
 func CheckJSON(data []byte) error { return checkJSON(data) }
+
+// ProblemOf is what the caller is told of an error.
+func ProblemOf(err error) *client.Problem { return problemOf(err) }

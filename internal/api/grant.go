@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"strings"
@@ -30,7 +29,7 @@ func (s *server) request(c *call) (*reply, error) {
 }
 
 func askOf(body *client.AccessRequest) (ask control.Ask, err error) {
-	ask = control.Ask{Task: body.Task, Args: body.Args, MaxUses: body.MaxUses, Mode: access.Mode(body.Mode), Hops: body.Hops, Parent: body.Parent}
+	ask = control.Ask{Task: body.Task, Args: body.Args, TTL: access.Seconds(body.TTL), MaxUses: body.MaxUses, Mode: access.Mode(body.Mode), Hops: body.Hops, Parent: body.Parent}
 	if ask.Action, err = access.ParseAction(body.Action); err != nil {
 		return ask, badArgument(err.Error())
 	}
@@ -42,32 +41,24 @@ func askOf(body *client.AccessRequest) (ask control.Ask, err error) {
 			return ask, badArgument("subject: " + err.Error())
 		}
 	}
-	if ask.Constraints, err = boundsOf(body.Mode, body.Args, body.Constraints); err != nil {
+	if ask.Constraints, err = constraintsIn(body.Constraints); err != nil {
 		return ask, err
 	}
 	for name, id := range map[string]string{"task": body.Task, "parent": body.Parent} {
-		if id != "" && !isSaneID(id) {
+		if id != "" && !access.ValidID(id) {
 			return ask, notFound("there is no " + name + " with this id")
 		}
 	}
-	ask.TTL, err = ttlOf(body.TTL)
-	return ask, err
+	return ask, nil
 }
 
-// boundsOf checks how a right is meant, and what its arguments may be.
-func boundsOf(mode string, args, constraints json.RawMessage) (access.Constraints, error) {
-	if mode != "" && mode != string(access.Use) && mode != string(access.Delegate) {
-		return nil, badArgument("mode must be use or delegate")
-	}
-	if !isObject(args) {
-		return nil, fault(string(control.InvalidArgs), "args must be a JSON object")
-	}
-	if len(constraints) == 0 {
+func constraintsIn(text json.RawMessage) (access.Constraints, error) {
+	if len(text) == 0 {
 		return nil, nil
 	}
-	parsed, err := access.ParseConstraints(constraints)
+	parsed, err := access.ParseConstraints(text)
 	if err != nil {
-		return nil, fault(string(control.InvalidArgs), err.Error())
+		return nil, &control.Invalid{Kind: control.InvalidConstraints, Detail: err.Error()}
 	}
 	return parsed, nil
 }
@@ -81,14 +72,11 @@ func (s *server) delegate(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	part := control.Delegation{Args: body.Args, MaxUses: body.MaxUses, Mode: access.Mode(body.Mode), Hops: body.Hops, Idempotency: c.key}
+	part := control.Delegation{Args: body.Args, TTL: access.Seconds(body.TTL), MaxUses: body.MaxUses, Mode: access.Mode(body.Mode), Hops: body.Hops, Idempotency: c.key}
 	if part.To, err = access.ParseRef(body.To); err != nil {
 		return nil, badArgument("to: " + err.Error())
 	}
-	if part.Constraints, err = boundsOf(body.Mode, body.Args, body.Constraints); err != nil {
-		return nil, err
-	}
-	if part.TTL, err = ttlOf(body.TTL); err != nil {
+	if part.Constraints, err = constraintsIn(body.Constraints); err != nil {
 		return nil, err
 	}
 	answer, err := s.Control.Delegate(c.Context(), c.caller, id, part)
@@ -121,11 +109,6 @@ func (s *server) countUse(c *call) (*reply, error) {
 		return nil, err
 	}
 	return &reply{value: client.Used{Grant: grantOf(answer.Grant), Evidence: client.Evidence{Index: answer.Evidence}}}, nil
-}
-
-// isObject accepts a JSON object or nothing; that it is JSON has been checked with the body.
-func isObject(raw json.RawMessage) bool {
-	return len(raw) == 0 || bytes.HasPrefix(bytes.TrimLeft(raw, " \t\r\n"), []byte("{"))
 }
 
 func (s *server) readDecision(c *call) (*reply, error) {
@@ -171,11 +154,7 @@ func (s *server) renew(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	ttl, err := ttlOf(body.TTL)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := s.Control.Renew(c.Context(), c.caller, id, ttl, c.key)
+	answer, err := s.Control.Renew(c.Context(), c.caller, id, access.Seconds(body.TTL), c.key)
 	if err != nil {
 		return nil, err
 	}
@@ -190,9 +169,6 @@ func (s *server) reportAction(c *call) (*reply, error) {
 	body, err := decode[client.Action](c, "status")
 	if err != nil {
 		return nil, err
-	}
-	if !isObject(body.Detail) {
-		return nil, badArgument("detail must be a JSON object")
 	}
 	answer, err := s.Control.ReportAction(c.Context(), c.caller, id, control.Done{Status: body.Status, Detail: body.Detail})
 	if err != nil {
@@ -211,9 +187,6 @@ func revoke(c *call, end func(context.Context, control.Caller, string, control.G
 	}
 	body, err := decode[client.Revocation](c)
 	if err != nil {
-		return nil, err
-	}
-	if err := checkReason(body.Reason); err != nil {
 		return nil, err
 	}
 	answer, err := end(c.Context(), c.caller, id, control.Grounds{Reason: body.Reason, Approval: body.Approval})

@@ -27,9 +27,6 @@ func (s *server) setStatus(c *call, status access.Status) (*reply, error) {
 	if err != nil {
 		return nil, badArgument("identity: " + err.Error())
 	}
-	if err := checkReason(body.Reason); err != nil {
-		return nil, err
-	}
 	answer, err := s.Control.SetStatus(c.Context(), c.caller, identity, status, control.Grounds{Reason: body.Reason, Approval: body.Approval})
 	if err != nil {
 		return nil, err

@@ -94,9 +94,6 @@ func (s *server) erase(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkReason(body.Reason); err != nil {
-		return nil, err
-	}
 	answer, err := s.Control.Erase(c.Context(), c.caller, index, body.Slots, control.Grounds{Reason: body.Reason, Approval: body.Approval})
 	if err != nil {
 		return nil, err

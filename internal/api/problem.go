@@ -35,7 +35,7 @@ const (
 type kind struct {
 	status int
 	title  string
-	next   string // where control does not say it
+	next   string // of this endpoint's own codes; control says its own
 	retry  string // Retry-After, in seconds
 }
 
@@ -63,20 +63,21 @@ func kinds() map[string]kind {
 		string(access.CodeLimitExceeded):       {status: 429, title: "Limit exceeded", retry: "2"},
 		string(access.CodeEvidenceUnavailable): {status: 503, title: "Evidence unavailable", retry: "2"},
 
-		string(control.InvalidArgument):       {status: 422, title: "Invalid argument", next: "Correct what the detail names."},
-		string(control.InvalidArgs):           {status: 422, title: "Invalid args", next: "Send the args that the policy schema declares for this action."},
-		string(control.UnknownAction):         {status: 422, title: "Unknown action", next: "Use an action of the policy schema."},
-		string(control.UnknownResource):       {status: 422, title: "Unknown resource", next: "Use a resource that the catalog or a fact source has declared, of a type that the action applies to."},
-		string(control.UnknownTaskType):       {status: 422, title: "Unknown task type", next: "Use a task type of the catalog."},
-		string(control.StaleFact):             {status: 422, title: "Stale fact", next: "Observe again, and tell what is so now."},
-		string(control.NotFactSource):         {status: 403, title: "Not a fact source", next: "Have the catalog name this identity as the source of this type."},
-		string(control.NotEnforcementPoint):   {status: 403, title: "Not an enforcement point", next: "Leave out the subject, or have the catalog register this identity for it."},
-		string(control.InvalidConfiguration):  {status: 422, title: "Invalid configuration", next: "Mend the faults; the former configuration stays active."},
-		string(control.IdempotencyKeyReused):  {status: 422, title: "Idempotency key reused", next: "Use a new key for a new call."},
-		string(control.WrongState):            {status: 409, title: "Wrong state", next: "Read it again; it has moved on."},
-		string(control.NotEligible):           {status: 403, title: "Not eligible", next: "Somebody in the role that policy asks for, independent of the request, must answer."},
-		string(control.AlreadyAnswered):       {status: 409, title: "Already answered", next: "Let somebody else answer."},
-		string(control.AuthenticationMissing): {status: 401, title: "Not authenticated", next: "Send a valid bearer token of a configured issuer in the Authorization header."},
+		string(control.InvalidArgument):       {status: 422, title: "Invalid argument"},
+		string(control.InvalidArgs):           {status: 422, title: "Invalid args"},
+		string(control.InvalidConstraints):    {status: 422, title: "Invalid constraints"},
+		string(control.UnknownAction):         {status: 422, title: "Unknown action"},
+		string(control.UnknownResource):       {status: 422, title: "Unknown resource"},
+		string(control.UnknownTaskType):       {status: 422, title: "Unknown task type"},
+		string(control.StaleFact):             {status: 422, title: "Stale fact"},
+		string(control.NotFactSource):         {status: 403, title: "Not a fact source"},
+		string(control.NotEnforcementPoint):   {status: 403, title: "Not an enforcement point"},
+		string(control.InvalidConfiguration):  {status: 422, title: "Invalid configuration"},
+		string(control.IdempotencyKeyReused):  {status: 422, title: "Idempotency key reused"},
+		string(control.WrongState):            {status: 409, title: "Wrong state"},
+		string(control.NotEligible):           {status: 403, title: "Not eligible"},
+		string(control.AlreadyAnswered):       {status: 409, title: "Already answered"},
+		string(control.AuthenticationMissing): {status: 401, title: "Not authenticated"},
 
 		codeInvalidBody:      {status: 400, title: "Invalid body", next: "Send one JSON object as the OpenAPI document describes it."},
 		codeUnknownField:     {status: 400, title: "Unknown field", next: "Leave the field out, or correct its name."},
@@ -84,13 +85,13 @@ func kinds() map[string]kind {
 		codeInvalidKey:       {status: 400, title: "Invalid idempotency key", next: "Correct or leave out the Idempotency-Key header."},
 		codeTooLarge:         {status: 413, title: "Body too large", next: "Send less at once."},
 		codeMediaType:        {status: 415, title: "Unsupported media type", next: "Send JSON."},
-		codeNotFound:         {status: 404, title: "Not found", next: "Check the id: it does not exist, or not for you."},
+		codeNotFound:         {status: 404, title: "Not found"},
 		codePruned:           {status: 410, title: "Pruned", next: "Ask the operator for the archive: it holds what was pruned. Proofs are served as before."},
 		codeMethodNotAllowed: {status: 405, title: "Method not allowed", next: "Use a method that the Allow header names."},
 		codeInternal:         {status: 500, title: "Internal error", next: "Tell the operator the request id."},
 		codeNotReady:         {status: 503, title: "Not ready", next: "Try again later.", retry: "2"},
 		codeTimeout:          {status: 503, title: "Timed out", next: "Try again; with the same idempotency key if you sent one.", retry: "2"},
-		codeIdentityProvider: {status: 503, title: "Cannot authenticate now", next: "Try again later.", retry: "10"},
+		codeIdentityProvider: {status: 503, title: "Cannot authenticate now", retry: "10"},
 	}
 }
 
@@ -101,9 +102,11 @@ func (f *failure) Error() string { return f.code + ": " + f.detail }
 
 func fault(code, detail string) error { return &failure{code, detail} }
 
-func notFound(detail string) error { return fault(codeNotFound, detail) }
+func notFound(detail string) error { return &control.Invalid{Kind: control.NotYours, Detail: detail} }
 
-func badArgument(detail string) error { return fault(string(control.InvalidArgument), detail) }
+func badArgument(detail string) error {
+	return &control.Invalid{Kind: control.InvalidArgument, Detail: detail}
+}
 
 // problemOf is what the caller is told of an error. What the caller may not know stays behind.
 func problemOf(err error) *client.Problem {
@@ -125,7 +128,7 @@ func problemOf(err error) *client.Problem {
 	case errors.Is(err, access.ErrPruned):
 		return problem(codePruned, "it is old, and only its hash is here any more")
 	case errors.Is(err, access.ErrNotFound):
-		return problem(codeNotFound, "there is no such thing")
+		return invalidProblem(&control.Invalid{Kind: control.NotYours, Detail: "there is no such thing"})
 	case errors.Is(err, context.DeadlineExceeded):
 		return problem(codeTimeout, "this took too long")
 	case errors.Is(err, access.ErrUnavailable):
@@ -146,36 +149,20 @@ func problem(code, detail string) *client.Problem {
 }
 
 func invalidProblem(bad *control.Invalid) *client.Problem {
-	switch bad.Kind {
-	case control.AuthenticationMissing:
-		return unauthenticated(bad.Detail)
-	case control.NotYours:
-		return problem(codeNotFound, bad.Detail) // what is somebody else's is as absent as what is not there
-	case control.InvalidConfiguration:
-		p := problem(string(bad.Kind), "the configuration does not hold; nothing was changed")
+	code := string(bad.Kind)
+	switch {
+	case bad.Kind == control.NotYours:
+		code = codeNotFound // what is somebody else's is as absent as what is not there
+	case bad.Temporary: // a server that cannot know anybody now is not a caller that is not known
+		code = codeIdentityProvider
+	}
+	p := problem(code, bad.Detail)
+	p.Reason, p.Next = bad.Reason, bad.Next()
+	if bad.Kind == control.InvalidConfiguration {
+		p.Detail = "the configuration does not hold; nothing was changed"
 		if p.Faults = faults(bad.Cause); p.Faults == nil {
 			p.Detail = bad.Error()
 		}
-		return p
-	default:
-		return problem(string(bad.Kind), bad.Error())
-	}
-}
-
-// unauthenticated tells a caller that is not known from a server that cannot know anybody now.
-func unauthenticated(text string) *client.Problem {
-	reason, detail, ok := strings.Cut(text, ": ")
-	if !ok || strings.Contains(reason, " ") {
-		reason, detail = "", text
-	}
-	code := string(control.AuthenticationMissing)
-	if reason == "issuer_unavailable" || reason == "proof_unavailable" {
-		code = codeIdentityProvider
-	}
-	p := problem(code, detail)
-	p.Reason = reason
-	if strings.HasPrefix(reason, "proof_") {
-		p.Next = "Send a valid DPoP proof made for this request; none is needed with a token that is bound to no key, under the Bearer scheme."
 	}
 	return p
 }

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/writ-project/writ/internal/access"
@@ -144,17 +143,9 @@ func logMethod(method string) string {
 	}
 }
 
-// isSaneID accepts 1 to 64 letters, digits, points, underscores and hyphens.
-func isSaneID(id string) bool {
-	const most = 64
-	return id != "" && len(id) <= most && !strings.ContainsFunc(id, func(c rune) bool {
-		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-'
-	})
-}
-
 // requestID is the caller's, if it is sane, or a new one.
 func requestID(r *http.Request) string {
-	if values := r.Header.Values("X-Request-ID"); len(values) == 1 && isSaneID(values[0]) {
+	if values := r.Header.Values("X-Request-ID"); len(values) == 1 && access.ValidID(values[0]) {
 		return values[0]
 	}
 	return rand.Text()

@@ -8,20 +8,10 @@ import (
 	"github.com/writ-project/writ/internal/control"
 )
 
-// maxSeconds bounds durations from outside: far more than any policy gives, far less than would overflow.
-const maxSeconds = 366 * 24 * 3600
-
-func ttlOf(value int64) (access.Seconds, error) {
-	if value < 0 || value > maxSeconds {
-		return 0, badArgument("ttl must be 0 to 31622400 seconds")
-	}
-	return access.Seconds(value), nil
-}
-
 // id is an id in the path.
 func (c *call) id() (string, error) {
 	id := c.PathValue("id")
-	if !isSaneID(id) {
+	if !access.ValidID(id) {
 		return "", notFound("there is nothing with this id")
 	}
 	return id, nil
@@ -32,12 +22,8 @@ func (s *server) openTask(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	ttl, err := ttlOf(body.TTL)
-	if err != nil {
-		return nil, err
-	}
 	opening := control.Opening{
-		Type: body.Type, Purpose: body.Purpose, Reference: body.Reference, Trace: access.TraceOf(c.Header.Values("Traceparent")), Duration: ttl, Idempotency: c.key,
+		Type: body.Type, Purpose: body.Purpose, Reference: body.Reference, Trace: access.TraceOf(c.Header.Values("Traceparent")), Duration: access.Seconds(body.TTL), Idempotency: c.key,
 	}
 	if body.PrincipalToken != "" {
 		if s.Principal == nil {
@@ -130,12 +116,3 @@ func (s *server) resumeTask(c *call) (*reply, error) {
 }
 
 func (s *server) revokeTask(c *call) (*reply, error) { return revoke(c, s.Control.RevokeTask) }
-
-const maxReason = 2000 // bytes
-
-func checkReason(reason string) error {
-	if len(reason) > maxReason {
-		return badArgument("the reason must have at most 2000 bytes")
-	}
-	return nil
-}

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/control"
 )
 
 // waiting counts the long-polls, so that neither all together nor one identity's can hold every connection.
@@ -26,9 +27,9 @@ func (w *waiting) enter(who access.Ref) error {
 	defer w.mu.Unlock()
 	switch {
 	case w.each[who] >= w.mostEach:
-		return fault(string(access.CodeLimitExceeded), "too many of your calls wait already: ask without wait, or when one of them has returned")
+		return &control.Refusal{Code: access.CodeLimitExceeded, Detail: "too many of your calls wait already: ask without wait, or when one of them has returned"}
 	case w.all >= w.most:
-		return fault(string(access.CodeLimitExceeded), "too many calls wait already: ask without wait, or later")
+		return &control.Refusal{Code: access.CodeLimitExceeded, Detail: "too many calls wait already: ask without wait, or later"}
 	}
 	w.all++
 	w.each[who]++

@@ -367,7 +367,7 @@ type gate struct {
 func (g *gate) authenticate(ctx context.Context, r *http.Request) (control.Caller, error) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
-		return control.Caller{}, &control.Invalid{Kind: control.AuthenticationMissing, Detail: "token_missing: send a bearer token"}
+		return control.Caller{}, &control.Invalid{Kind: control.AuthenticationMissing, Reason: string(authn.CodeTokenMissing), Detail: "send a bearer token"}
 	}
 	claims, err := g.verifier.Verify(ctx, token)
 	if err != nil {
@@ -396,7 +396,7 @@ func (g *gate) principal(ctx context.Context, token string, _ access.Ref) (acces
 func refused(err error) error {
 	var known *authn.Error
 	if errors.As(err, &known) {
-		return &control.Invalid{Kind: control.AuthenticationMissing, Detail: string(known.Code) + ": " + known.Detail, Cause: err}
+		return &control.Invalid{Kind: control.AuthenticationMissing, Reason: string(known.Code), Temporary: known.Code.Temporary(), Detail: known.Detail, Cause: err}
 	}
 	return err
 }

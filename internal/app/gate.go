@@ -127,13 +127,15 @@ func bearer(r *http.Request) (scheme, token string, err error) {
 }
 
 func refused(code authn.Code, detail string) error {
-	return &control.Invalid{Kind: control.AuthenticationMissing, Detail: string(code) + ": " + detail}
+	return unauthenticated(&authn.Error{Code: code, Detail: detail})
 }
 
 func unauthenticated(err error) error {
 	var known *authn.Error
 	if errors.As(err, &known) {
-		return &control.Invalid{Kind: control.AuthenticationMissing, Detail: string(known.Code) + ": " + known.Detail, Cause: err}
+		return &control.Invalid{
+			Kind: control.AuthenticationMissing, Reason: string(known.Code), Temporary: known.Code.Temporary(), Detail: known.Detail, Cause: err,
+		}
 	}
 	return err
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/writ-project/writ/internal/access"
+	"github.com/writ-project/writ/internal/authn"
 	"github.com/writ-project/writ/internal/control"
 	"github.com/writ-project/writ/internal/devidp"
 	"github.com/writ-project/writ/internal/svidtest"
@@ -76,7 +77,9 @@ func serveSVIDs(t *testing.T) secured {
 	s.certificate = config.TLS.Certificate
 	bundle := filepath.Join(folder, "shop.pem")
 	check(t, svidtest.Write(s.ca, bundle, ""))
-	config.SPIFFE = SPIFFE{Audience: "writ", TrustDomains: []TrustDomain{{Name: "shop.example", File: bundle}}}
+	config.SPIFFE = SPIFFE{Audience: "writ", TrustDomains: []TrustDomain{
+		{Name: "shop.example", File: bundle}, {Name: "down.example", URL: "https://127.0.0.1:1/bundle", Profile: authn.ProfileWeb},
+	}}
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	check(t, err)
 	s.url = "https://" + listener.Addr().String()
@@ -207,6 +210,30 @@ func TestWhatIsNoSVIDOfOursIsRefused(t *testing.T) {
 		check(t, err)
 		if status != x.status || !strings.Contains(string(text), x.says) {
 			t.Errorf("%s: %d %s, want %d %s", name, status, text, x.status, x.says)
+		}
+	}
+}
+
+// TestWhoCannotBeKnownNowIsAskedToComeAgain: at both endpoints, a bundle that cannot be read is the server's trouble, not the caller's.
+func TestWhoCannotBeKnownNowIsAskedToComeAgain(t *testing.T) {
+	s := serveSVIDs(t)
+	bot := svidOf(t, authorityOf(t, "down.example"), "down.example", "/support-bot")
+	transport := &http.Transport{TLSClientConfig: &tls.Config{
+		MinVersion: tls.VersionTLS12, RootCAs: s.roots, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &bot, nil },
+	}}
+	defer transport.CloseIdleConnections()
+	for path, typ := range map[string]string{"/v1/tasks": "application/json", "/oauth/token": "application/x-www-form-urlencoded"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+path, strings.NewReader("{}"))
+		check(t, err)
+		r.Header.Set("Content-Type", typ)
+		got, err := (&http.Client{Transport: transport}).Do(r)
+		check(t, err)
+		var answer struct{ Code, Reason, Next string }
+		check(t, json.NewDecoder(got.Body).Decode(&answer))
+		check(t, got.Body.Close())
+		if got.StatusCode != http.StatusServiceUnavailable || got.Header.Get("Retry-After") == "" || got.Header.Get("WWW-Authenticate") != "" ||
+			answer.Code != "issuer_unavailable" || answer.Reason != string(authn.CodeTrustDomainUnavailable) || answer.Next != "Try again later." {
+			t.Errorf("%s: %d %v %+v", path, got.StatusCode, got.Header, answer)
 		}
 	}
 }

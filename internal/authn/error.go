@@ -44,6 +44,11 @@ const (
 	CodeTrustDomainUnavailable Code = "trust_domain_unavailable"
 )
 
+// Temporary reports whether it cannot be known now who calls: the same call may be good later.
+func (c Code) Temporary() bool {
+	return c == CodeIssuerUnavailable || c == CodeProofUnavailable || c == CodeTrustDomainUnavailable
+}
+
 // Error is a refusal. Detail tells the caller what to do next; it holds nothing
 // of the token, the proof or the network, so it may be sent to whoever asked.
 // The technical cause, where there is one, is reached with errors.Unwrap and is

@@ -11,10 +11,7 @@ import (
 	"github.com/writ-project/writ/internal/access/event"
 )
 
-const (
-	maxReason   = 2000                       // bytes
-	maxReplyTTL = access.Seconds(31 * 86400) // far beyond any grant, far below an overflow
-)
+const maxReason = 2000 // bytes
 
 func checkReason(reason string) error {
 	if len(reason) > maxReason || !utf8.ValidString(reason) {
@@ -202,8 +199,8 @@ func (c *Control) AnswerApproval(ctx context.Context, caller Caller, id string, 
 	if err := checkReason(reply.Reason); err != nil {
 		return nil, 0, err
 	}
-	if reply.TTL > maxReplyTTL {
-		return nil, 0, invalid(InvalidArgument, "an answer can only narrow what was asked")
+	if err := checkTTL(reply.TTL); err != nil {
+		return nil, 0, err
 	}
 	var after access.Approval
 	receipt, err := c.update(ctx, caller, func(v View) (event.Change, error) {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -30,11 +31,8 @@ func (c *Control) Delegate(ctx context.Context, caller Caller, grant string, par
 	if part.To.IsZero() {
 		return nil, invalid(InvalidArgument, "say to whom the right is passed on")
 	}
-	if part.Mode == "" {
-		part.Mode = access.Use
-	}
 	request := access.Request{
-		Subject: part.To, Action: part.Action, Resource: part.Resource, Args: part.Args, Constraints: part.Constraints, TTL: part.TTL, MaxUses: part.MaxUses, Mode: part.Mode, Deepest: part.Hops,
+		Subject: part.To, Action: part.Action, Resource: part.Resource, Args: part.Args, Constraints: part.Constraints, TTL: part.TTL, MaxUses: part.MaxUses, Mode: cmp.Or(part.Mode, access.Use), Deepest: part.Hops,
 		Parent: grant, Lender: caller.Identity,
 	}
 	if err := checkLimits(&request); err != nil {
@@ -84,7 +82,7 @@ func deepest(parent *access.Grant, hops int) int {
 	if hops == 0 {
 		return parent.Deepest
 	}
-	return parent.Depth + 1 + min(hops, access.MaxDepth)
+	return parent.Depth + 1 + hops
 }
 
 // IssueCredential makes a credential of a live grant for its holder: the first one of what was lent to it, or another one, as after

@@ -132,8 +132,8 @@ func (c *Control) viewGrant(v View, s *snapshot, grant access.Grant) (*GrantView
 
 // Renew asks for a grant again for longer: a new decision on the same request. The former grant ends with it.
 func (c *Control) Renew(ctx context.Context, caller Caller, id string, ttl access.Seconds, key *Idempotency) (*Answer, error) {
-	if ttl < 0 {
-		return nil, invalid(InvalidArgument, "ttl must not be negative")
+	if err := checkTTL(ttl); err != nil {
+		return nil, err
 	}
 	return c.once(ctx, caller, key, func(v View, s *snapshot) (*Answer, event.Change, error) {
 		grant, err := ownGrant(v, caller, id)
@@ -188,7 +188,7 @@ func (c *Control) ReportAction(ctx context.Context, caller Caller, id string, do
 	if done.Status != "succeeded" && done.Status != "failed" {
 		return nil, invalid(InvalidArgument, "status must be succeeded or failed")
 	}
-	if err := checkJSON("detail", done.Detail); err != nil {
+	if err := checkObject(InvalidArgument, "detail", done.Detail); err != nil {
 		return nil, err
 	}
 	answer := &Answer{}

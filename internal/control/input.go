@@ -269,6 +269,9 @@ func (s *snapshot) checkRequest(r *access.Request) error {
 	case policy.UnknownType:
 		kind = UnknownResource
 	case policy.InvalidArgs:
+		if len(r.Constraints) > 0 {
+			kind = InvalidConstraints
+		}
 	}
 	return &Invalid{Kind: kind, Detail: bad.Detail, Cause: err}
 }

@@ -161,11 +161,16 @@ func TestI4_NothingOutlivesWhatItDependsOn(t *testing.T) {
 		"default":              {under(task, "", read, access.Use, 0), access.DefaultTTL.Duration()},
 		"less is wanted":       {under(task, "", read, access.Use, 7), 7 * time.Second},
 		"more than the policy": {under(task, "", refund, access.Use, 86400), 5 * time.Minute},
-		"overflow":             {under(task, "", refund, access.Use, 1<<62), 5 * time.Minute},
+		"the most":             {under(task, "", refund, access.Use, 366*86400), 5 * time.Minute},
 		"the end of a policy":  {under(task, "", read, access.Use, 900), 10 * time.Minute},
 	} {
 		if got := w.ok(support, c.ask); got.Grant.ExpiresAt.Sub(w.now) != c.want || !got.Credential.ExpiresAt.Equal(got.Grant.ExpiresAt) {
 			t.Errorf("%s: for %s", name, got.Grant.ExpiresAt.Sub(w.now))
+		}
+	}
+	for _, overflow := range []access.Seconds{-1, 366*86400 + 1, 1 << 62} {
+		if _, err := w.Request(t.Context(), support, under(task, "", refund, access.Use, overflow)); kind(t, err) != control.InvalidArgument {
+			t.Errorf("for %d seconds: %v", overflow, err)
 		}
 	}
 	w.now = midnight.Add(-time.Minute)

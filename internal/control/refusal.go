@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/writ-project/writ/internal/access"
 )
@@ -77,6 +78,7 @@ type InvalidKind string
 const (
 	InvalidArgument       InvalidKind = "invalid_argument"
 	InvalidArgs           InvalidKind = "invalid_args"
+	InvalidConstraints    InvalidKind = "invalid_constraints"
 	UnknownAction         InvalidKind = "unknown_action"
 	UnknownResource       InvalidKind = "unknown_resource"
 	UnknownTaskType       InvalidKind = "unknown_task_type"
@@ -94,9 +96,11 @@ const (
 
 // Invalid is an ask that cannot be decided on: nothing was recorded.
 type Invalid struct {
-	Kind   InvalidKind
-	Detail string
-	Cause  error
+	Kind      InvalidKind
+	Detail    string
+	Reason    string // with AuthenticationMissing: why, as package authn names it; may be empty
+	Temporary bool   // it cannot be known now, and may be later
+	Cause     error  // not for the caller
 }
 
 func (e *Invalid) Error() string {
@@ -107,6 +111,57 @@ func (e *Invalid) Error() string {
 }
 
 func (e *Invalid) Unwrap() error { return e.Cause }
+
+// Unproven reports whether it is a proof of possession that is missing or does not hold.
+func (e *Invalid) Unproven() bool {
+	return e.Kind == AuthenticationMissing && strings.HasPrefix(e.Reason, "proof_")
+}
+
+// Next is the next legal step, in words that go after the Detail.
+func (e *Invalid) Next() string {
+	switch {
+	case e.Temporary:
+		return "Try again later."
+	case e.Unproven():
+		return "Send one DPoP proof made for this request."
+	}
+	switch e.Kind {
+	case InvalidArgument:
+		return "Correct that, and ask again."
+	case InvalidArgs:
+		return "Send the args that the policy schema declares for this action."
+	case InvalidConstraints:
+		return "Constrain args that the policy schema declares for this action, by constraints of the types that there are, and only of a right to lend."
+	case UnknownAction:
+		return "Use an action of the policy schema."
+	case UnknownResource:
+		return "Name one that the catalog or a fact source has declared, of a type that the action applies to."
+	case UnknownTaskType:
+		return "Use a task type of the catalog."
+	case StaleFact:
+		return "Observe again, and tell what is so now."
+	case NotFactSource:
+		return "Have the catalog name this identity as the source of this type."
+	case NotEnforcementPoint:
+		return "Leave out the subject, or have the catalog register this identity for it."
+	case InvalidConfiguration:
+		return "Mend the faults; the former configuration stays active."
+	case IdempotencyKeyReused:
+		return "Use a new key for a new call."
+	case WrongState:
+		return "Read it again: this cannot be done with it as it is now."
+	case NotEligible:
+		return "Somebody in the role that policy asks for, independent of the request, must answer."
+	case AlreadyAnswered:
+		return "Let somebody else answer."
+	case NotYours:
+		return "Check the id: it does not exist, or not for you."
+	case AuthenticationMissing:
+		return "Authenticate as an identity of the catalog, with a token of a configured issuer or a client certificate."
+	default:
+		return "Ask the operator."
+	}
+}
 
 func invalid(kind InvalidKind, format string, args ...any) *Invalid {
 	return &Invalid{Kind: kind, Detail: fmt.Sprintf(format, args...)}

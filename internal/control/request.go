@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -29,6 +30,8 @@ const (
 	maxRedecided    = 100  // live grants, of those that labels can speak against, that are decided again when one is gained
 	maxKey          = 128  // bytes of an idempotency key
 	maxJSON         = 64 << 10
+
+	maxTTL access.Seconds = 366 * 24 * 3600 // far more than any policy gives, far less than would overflow
 )
 
 // Ask is a request for access, as an endpoint understood it.
@@ -45,6 +48,19 @@ type Ask struct {
 	Hops        int // how often a right to lend may be passed on; 0: as often as any
 	Parent      string
 	Idempotency *Idempotency
+}
+
+func (a *Ask) request() access.Request {
+	return access.Request{
+		Subject: a.Subject, Action: a.Action, Resource: a.Resource, Args: a.Args, Constraints: a.Constraints,
+		TTL: a.TTL, MaxUses: a.MaxUses, Mode: cmp.Or(a.Mode, access.Use), Deepest: a.Hops, Task: a.Task, Parent: a.Parent,
+	}
+}
+
+// Check refuses what no catalog and no policy could make right, as Request does: for who does something else before.
+func (a *Ask) Check() error {
+	request := a.request()
+	return checkLimits(&request)
 }
 
 // Answer is a decision and what came of it.
@@ -86,19 +102,13 @@ func (c *Control) Request(ctx context.Context, caller Caller, ask Ask) (*Answer,
 	if ask.Subject.IsZero() {
 		ask.Subject = caller.Identity
 	}
-	if ask.Mode == "" {
-		ask.Mode = access.Use
-	}
 	if ask.Task == "" {
 		return nil, invalid(InvalidArgument, "a request names its task: open one first")
 	}
 	if ask.Action.Type == access.TypeWritAction {
 		return nil, invalid(UnknownAction, "%s has its own call and cannot be requested", ask.Action)
 	}
-	request := access.Request{
-		Subject: ask.Subject, Action: ask.Action, Resource: ask.Resource, Args: ask.Args, Constraints: ask.Constraints,
-		TTL: ask.TTL, MaxUses: ask.MaxUses, Mode: ask.Mode, Deepest: ask.Hops, Task: ask.Task, Parent: ask.Parent,
-	}
+	request := ask.request()
 	if err := checkLimits(&request); err != nil {
 		return nil, err
 	}
@@ -162,19 +172,28 @@ func (c *Control) finish(a *Answer, receipt event.Receipt) {
 // checkLimits refuses what no catalog and no policy could make right.
 func checkLimits(r *access.Request) error {
 	switch {
-	case r.TTL < 0:
-		return invalid(InvalidArgument, "ttl must not be negative")
+	case r.Mode != access.Use && r.Mode != access.Delegate:
+		return invalid(InvalidArgument, "mode must be use or delegate")
 	case r.MaxUses < 0:
 		return invalid(InvalidArgument, "max_uses must not be negative")
-	case r.Deepest < 0 || r.Deepest > 0 && r.Mode != access.Delegate:
-		return invalid(InvalidArgument, "hops is for a right to lend (mode delegate): how often it may be passed on, from 1")
+	case r.Deepest < 0 || r.Deepest > access.MaxDepth || r.Deepest > 0 && r.Mode != access.Delegate:
+		return invalid(InvalidArgument, "hops is for a right to lend (mode delegate): how often it may be passed on, 1 to %d", access.MaxDepth)
 	case len(r.Constraints) > 0 && r.Mode != access.Delegate:
-		return invalid(InvalidArgs, "constraints are for a right to lend (mode delegate): what is used has exact args")
+		return invalid(InvalidConstraints, "constraints are for a right to lend (mode delegate): what is used has exact args")
 	case len(r.Constraints) > 0 && len(r.Args) > 0:
-		return invalid(InvalidArgs, "give args or constraints, not both: an exact argument is a constraint of type exact")
-	default:
-		return checkJSON("args", r.Args)
+		return invalid(InvalidConstraints, "give args or constraints, not both: an exact argument is a constraint of type exact")
 	}
+	if err := checkTTL(r.TTL); err != nil {
+		return err
+	}
+	return checkObject(InvalidArgs, "args", r.Args)
+}
+
+func checkTTL(ttl access.Seconds) error {
+	if ttl < 0 || ttl > maxTTL {
+		return invalid(InvalidArgument, "ttl must be 0 to %d seconds", maxTTL)
+	}
+	return nil
 }
 
 // check tells a request that may be decided on from one that is never recorded.
@@ -337,7 +356,10 @@ func (c *Control) issue(s *snapshot, caller Caller, answer *Answer, in *access.I
 	case target == "" || g.Mode == access.Delegate:
 		return nil, nil
 	case c.bound && caller.BoundTo == "":
-		return nil, invalid(AuthenticationMissing, "proof_missing: tokens are given here only to who proves a key or a certificate that they can be bound to: send a DPoP proof, or call with a client certificate")
+		return nil, &Invalid{
+			Kind: AuthenticationMissing, Reason: "proof_missing",
+			Detail: "tokens are given here only to who proves a key or a certificate that they can be bound to: send a DPoP proof, or call with a client certificate",
+		}
 	case g.ExpiresAt.Unix() <= in.Now.Unix():
 		return nil, &Refusal{Code: access.CodeBoundsExceeded, Detail: "less than a second is left"}
 	}
@@ -478,16 +500,19 @@ func union(a, b []string) []string {
 	return slices.Compact(out)
 }
 
-// checkJSON refuses what could not be committed to as a value beside an entry.
-func checkJSON(what string, raw json.RawMessage) error {
+// checkObject refuses what is there and no JSON object, or could not be committed to as a value beside an entry.
+func checkObject(kind InvalidKind, what string, raw json.RawMessage) error {
 	if len(raw) == 0 {
 		return nil
 	}
 	if len(raw) > maxJSON {
-		return invalid(InvalidArgument, "%s must have at most %d bytes", what, maxJSON)
+		return invalid(kind, "%s must have at most %d bytes", what, maxJSON)
 	}
 	if _, err := evidence.NewDisclosure(make([]byte, evidence.SaltSize), raw); err != nil {
-		return invalid(InvalidArgument, "%s must be one strict JSON value: %v", what, err)
+		return invalid(kind, "%s must be one strict JSON value: %v", what, err)
+	}
+	if !bytes.HasPrefix(bytes.TrimLeft(raw, " \t\r\n"), []byte("{")) {
+		return invalid(kind, "%s must be a JSON object", what)
 	}
 	return nil
 }

@@ -38,10 +38,8 @@ func (o *Opening) check() error {
 		return invalid(InvalidArgument, "the purpose must be UTF-8 text of at most %d bytes", maxPurpose)
 	case len(o.Reference) > maxReference || !utf8.ValidString(o.Reference):
 		return invalid(InvalidArgument, "the reference must be UTF-8 text of at most %d bytes", maxReference)
-	case o.Duration < 0:
-		return invalid(InvalidArgument, "the duration must not be negative")
 	default:
-		return nil
+		return checkTTL(o.Duration)
 	}
 }
 

@@ -379,8 +379,8 @@ func (k *talk) send(t *testing.T, p *pending) (status int, header http.Header, b
 	return answer.StatusCode, answer.Header, body
 }
 
-// census is how many grants there are, and how many open tasks.
-type census struct{ grants, open int }
+// census is how many grants there are, how many tasks, and how many of those are open.
+type census struct{ grants, tasks, open int }
 
 func (k *talk) count(t *testing.T) (c census) {
 	t.Helper()
@@ -396,6 +396,7 @@ func (k *talk) count(t *testing.T) (c census) {
 					return err
 				}
 				c.grants += len(grants)
+				c.tasks++
 				if tasks[i].Status == access.TaskOpen {
 					c.open++
 				}
@@ -421,6 +422,9 @@ func (k *talk) refused(t *testing.T, got map[string]any, before census) {
 	after := k.count(t)
 	if after.grants != before.grants || after.open != before.open && code != "approval_required" {
 		t.Errorf("something is left: %+v before, %+v after", before, after)
+	}
+	if after.tasks != before.tasks && got["code"] == "invalid_argument" {
+		t.Errorf("a task was opened for what could never be right: %v", got)
 	}
 	id, decided := got["decision"].(string)
 	if !decided {

@@ -27,10 +27,8 @@ const invalidToken = "invalid_request"
 // fault is a no of this endpoint's own.
 type fault struct {
 	err    string // of OAuth
-	status int    // 0: 400
 	code   string
 	detail string
-	next   string
 }
 
 func (f *fault) Error() string { return f.code + ": " + f.detail }
@@ -40,6 +38,10 @@ func malformed(detail string) error {
 }
 
 func missing(parameter string) error { return malformed("the parameter " + parameter + " is missing") }
+
+func unknownClient(detail string) error {
+	return &control.Invalid{Kind: control.AuthenticationMissing, Detail: detail}
+}
 
 // clientFault is why a client could not be authenticated.
 type clientFault struct{ err error }
@@ -148,73 +150,83 @@ func shapeOf(f form) shape {
 	}
 }
 
-// asked is the error about what was asked.
-func (s shape) asked() string {
-	switch {
-	case s.details:
-		return "invalid_authorization_details"
-	case s.scope:
-		return "invalid_scope"
+// class is what codes of control have in common here.
+type class int
+
+const (
+	unknown  class = iota
+	denied         // however it is asked
+	pending        // nobody has answered yet; that people must agree first is an approvalFault
+	expired        // as is a question
+	request        // about what is asked
+	held           // about what the request builds on: the subject token, or else a task, a grant or an approval
+	resource       // about the resource
+	receiver       // about who shall receive a right
+	busy           // too much at once
+	down           // nothing can be granted now
+)
+
+// classOf is the one table of all codes that control may answer with here; docs/oauth.md shows it.
+func classOf(code string) class {
+	switch access.Code(code) {
+	case access.CodeNotPermitted, access.CodeForbidden, access.CodeApprovalDenied, access.CodeNoEligibleApprover, access.CodeIdentityUnknown,
+		access.CodeIdentitySuspended, access.CodePrincipalMismatch, access.CodeOwnerMissing, access.CodePolicyError:
+		return denied
+	case access.CodeApprovalRequired:
+		return pending
+	case access.CodeApprovalExpired:
+		return expired
+	case access.CodeExceedsParent:
+		return request
+	case access.CodeTaskEnded, access.CodeParentRevoked, access.CodeDepthExceeded, access.CodeBoundsExceeded:
+		return held
+	case access.CodeDelegationCycle:
+		return receiver
+	case access.CodeLimitExceeded:
+		return busy
+	case access.CodeEvidenceUnavailable:
+		return down
+	}
+	switch control.InvalidKind(code) {
+	case control.InvalidArgument, control.InvalidArgs, control.InvalidConstraints, control.UnknownAction, control.UnknownTaskType:
+		return request
+	case control.UnknownResource:
+		return resource
+	case control.WrongState, control.NotYours:
+		return held
 	default:
-		return "invalid_request"
+		return unknown
 	}
 }
 
-// held is the error about what the request builds on: the subject token, or else a task, a grant or an approval.
-func (s shape) held() string {
-	if s.exchange {
-		return invalidToken
+// in is the error of OAuth that a class is for what was asked in this shape; retry is its Retry-After in seconds, if any.
+func (c class) in(s shape) (err string, status int, retry string) {
+	status = http.StatusBadRequest
+	switch {
+	case c == denied:
+		err = "access_denied"
+	case c == pending:
+		err = "authorization_pending"
+	case c == expired:
+		err = "expired_token"
+	case c == busy:
+		return "temporarily_unavailable", http.StatusTooManyRequests, "2"
+	case c == down:
+		return "temporarily_unavailable", http.StatusServiceUnavailable, "2"
+	case c == receiver, c == held && s.exchange:
+		err = invalidToken
+	case c == held:
+		err = "invalid_grant"
+	case s.details:
+		err = "invalid_authorization_details"
+	case c == resource:
+		err = "invalid_target"
+	case s.scope:
+		err = "invalid_scope"
+	default:
+		err = "invalid_request"
 	}
-	return "invalid_grant"
-}
-
-// resource is the error about the resource.
-func (s shape) resource() string {
-	if s.details {
-		return "invalid_authorization_details"
-	}
-	return "invalid_target"
-}
-
-// meaning is what a code of control is in OAuth.
-type meaning struct {
-	err    string
-	status int    // 0: 400
-	next   string // where control does not say it
-	retry  string
-}
-
-// meanings is the one table of all codes that control may answer with here; docs/oauth.md shows it.
-func meanings(s shape) map[string]meaning {
-	return map[string]meaning{
-		string(access.CodeNotPermitted):        {err: "access_denied"},
-		string(access.CodeForbidden):           {err: "access_denied"},
-		string(access.CodeApprovalRequired):    {err: "authorization_pending"}, // the no of a decision is an approvalFault
-		string(access.CodeApprovalDenied):      {err: "access_denied"},
-		string(access.CodeApprovalExpired):     {err: "expired_token"},
-		string(access.CodeNoEligibleApprover):  {err: "access_denied"},
-		string(access.CodeExceedsParent):       {err: s.asked()},
-		string(access.CodeDepthExceeded):       {err: s.held()},
-		string(access.CodeDelegationCycle):     {err: invalidToken},
-		string(access.CodePrincipalMismatch):   {err: "access_denied"},
-		string(access.CodeBoundsExceeded):      {err: s.held()},
-		string(access.CodeIdentityUnknown):     {err: "access_denied"},
-		string(access.CodeIdentitySuspended):   {err: "access_denied"},
-		string(access.CodeOwnerMissing):        {err: "access_denied"},
-		string(access.CodePolicyError):         {err: "access_denied"},
-		string(access.CodeTaskEnded):           {err: s.held()},
-		string(access.CodeParentRevoked):       {err: s.held()},
-		string(access.CodeLimitExceeded):       {err: "temporarily_unavailable", status: http.StatusTooManyRequests, retry: "2"},
-		string(access.CodeEvidenceUnavailable): {err: "temporarily_unavailable", status: http.StatusServiceUnavailable, retry: "2"},
-
-		string(control.InvalidArgument): {err: s.asked(), next: "Correct what the description names."},
-		string(control.InvalidArgs):     {err: s.asked(), next: "Send the args that the policy schema declares for this action."},
-		string(control.UnknownAction):   {err: s.asked(), next: "Use an action of the policy schema."},
-		string(control.UnknownResource): {err: s.resource(), next: "Use a resource that the catalog or a fact source has declared, of a type that the action applies to."},
-		string(control.UnknownTaskType): {err: s.asked(), next: "Use a task type of the catalog."},
-		string(control.WrongState):      {err: s.held(), next: "Read it again; it has moved on."},
-		string(control.NotYours):        {err: s.held(), next: "Check the id: it does not exist, or not for this client."},
-	}
+	return err, status, retry
 }
 
 func problemOf(err error, s shape) *problem {
@@ -230,11 +242,7 @@ func problemOf(err error, s shape) *problem {
 	case errors.As(err, &approval):
 		return approvalProblem(approval.answer)
 	case errors.As(err, &own):
-		p := &problem{Error: own.err, Description: own.detail, Code: own.code, Next: own.next, status: http.StatusBadRequest}
-		if own.status != 0 {
-			p.status = own.status
-		}
-		return p
+		return &problem{Error: own.err, Description: own.detail, Code: own.code, status: http.StatusBadRequest}
 	default:
 		return controlProblem(err, s)
 	}
@@ -245,9 +253,6 @@ func controlProblem(err error, s shape) *problem {
 	var refused *control.Refusal
 	var bad *control.Invalid
 	var p *problem
-	if _, _, ok := reasonOf(err); ok { // a credential for who proved nothing, where tokens are bound
-		return authenticationProblem(err)
-	}
 	switch {
 	case errors.As(err, &refused):
 		p = &problem{Code: string(refused.Code), Description: refused.Detail, Next: refused.Next(), Decision: refused.Decision}
@@ -257,28 +262,23 @@ func controlProblem(err error, s shape) *problem {
 		if refused.Code == access.CodeApprovalRequired {
 			p.Interval = pollInterval
 		}
+	case errors.As(err, &bad) && bad.Kind == control.AuthenticationMissing: // also a credential for who proved nothing, where tokens are bound
+		return unauthenticatedProblem(bad)
 	case errors.As(err, &bad):
-		p = &problem{Code: string(bad.Kind), Description: bad.Error()}
+		p = &problem{Code: string(bad.Kind), Description: bad.Detail, Next: bad.Next()}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &problem{Error: "temporarily_unavailable", Code: codeTimeout, Description: "this took too long", Next: "Try again.", status: http.StatusServiceUnavailable, retry: "2"}
 	case errors.Is(err, access.ErrUnavailable):
 		p = &problem{Code: string(access.CodeEvidenceUnavailable), Next: (&control.Refusal{Code: access.CodeEvidenceUnavailable}).Next()}
 	}
-	var known meaning
-	ok := false
+	known := unknown
 	if p != nil {
-		known, ok = meanings(s)[p.Code]
+		known = classOf(p.Code)
 	}
-	if !ok {
+	if known == unknown {
 		return &problem{Error: "server_error", Code: codeInternal, Description: "something in the server broke", Next: "Tell the operator the request id.", status: http.StatusInternalServerError}
 	}
-	p.Error, p.status, p.retry = known.err, http.StatusBadRequest, known.retry
-	if known.status != 0 {
-		p.status = known.status
-	}
-	if p.Next == "" {
-		p.Next = known.next
-	}
+	p.Error, p.status, p.retry = known.in(s)
 	if p.Code == string(control.NotYours) {
 		p.Code = codeAbsent
 	}
@@ -299,48 +299,26 @@ func approvalProblem(answer *control.Answer) *problem {
 	return p
 }
 
-// reasonOf takes a refusal to authenticate apart; ok is false for every other error.
-func reasonOf(err error) (reason, detail string, ok bool) {
-	var bad *control.Invalid
-	if !errors.As(err, &bad) || bad.Kind != control.AuthenticationMissing {
-		return "", "", false
+// unauthenticatedProblem tells a client that is not known from a server that cannot know anybody now.
+func unauthenticatedProblem(bad *control.Invalid) *problem {
+	p := &problem{
+		Error: "invalid_client", Code: string(bad.Kind), Reason: bad.Reason, Description: bad.Detail, Next: bad.Next(), status: http.StatusUnauthorized,
 	}
-	reason, detail, found := strings.Cut(bad.Detail, ": ")
-	if !found || strings.Contains(reason, " ") {
-		return "", bad.Detail, true
+	switch {
+	case bad.Temporary:
+		p.Error, p.Code, p.status, p.retry = "temporarily_unavailable", codeIssuer, http.StatusServiceUnavailable, "10"
+	case bad.Unproven(): // RFC 9449 section 5
+		p.Error, p.status = "invalid_dpop_proof", http.StatusBadRequest
 	}
-	return reason, detail, true
+	return p
 }
 
-func unavailable(reason string) bool { return strings.HasSuffix(reason, "_unavailable") }
-
-func unavailableProblem(reason, detail string) *problem {
-	return &problem{
-		Error: "temporarily_unavailable", Code: codeIssuer, Reason: reason, Description: detail, Next: "Try again later.",
-		status: http.StatusServiceUnavailable, retry: "10",
-	}
-}
-
-// authenticationProblem tells a client that is not known from a server that cannot know anybody now.
+// authenticationProblem is about the client.
 func authenticationProblem(err error) *problem {
-	if errors.Is(err, ErrTwoWays) {
-		return &problem{Error: "invalid_request", Code: codeForm, Description: err.Error(), status: http.StatusBadRequest}
-	}
-	reason, detail, ok := reasonOf(err)
 	var refused *control.Refusal
 	switch {
-	case ok && unavailable(reason):
-		return unavailableProblem(reason, detail)
-	case ok && strings.HasPrefix(reason, "proof_"): // RFC 9449 section 5
-		return &problem{
-			Error: "invalid_dpop_proof", Code: string(control.AuthenticationMissing), Reason: reason, Description: detail,
-			Next: "Send one DPoP proof made for this request.", status: http.StatusBadRequest,
-		}
-	case ok:
-		return &problem{
-			Error: "invalid_client", Code: string(control.AuthenticationMissing), Reason: reason, Description: detail,
-			Next: "Authenticate as an identity of the catalog.", status: http.StatusUnauthorized,
-		}
+	case errors.Is(err, ErrTwoWays):
+		return &problem{Error: "invalid_request", Code: codeForm, Description: err.Error(), status: http.StatusBadRequest}
 	case errors.As(err, &refused) && refused.Code == access.CodeIdentityUnknown:
 		return &problem{Error: "invalid_client", Code: string(refused.Code), Description: refused.Detail, Next: refused.Next(), status: http.StatusUnauthorized}
 	default:
@@ -355,13 +333,11 @@ func tokenProblem(t *tokenFault) *problem {
 	if t.code == codeActor {
 		which = "actor token"
 	}
-	reason, detail, ok := reasonOf(t.err)
+	var bad *control.Invalid
 	var refused *control.Refusal
 	switch {
-	case ok && unavailable(reason):
-		return unavailableProblem(reason, detail)
-	case ok:
-		p.Reason, p.Description = reason, which+": "+t.also+detail
+	case errors.As(t.err, &bad) && bad.Kind == control.AuthenticationMissing && !bad.Temporary:
+		p.Reason, p.Description = bad.Reason, which+": "+t.also+bad.Detail
 	case errors.As(t.err, &refused) && refused.Code == access.CodeIdentityUnknown:
 		p.Reason, p.Description, p.Next = string(refused.Code), which+": nobody in the catalog", refused.Next()
 	default:

@@ -15,15 +15,15 @@ import (
 	"github.com/writ-project/writ/internal/control"
 )
 
-// refusals are all codes of access, read from where they are declared.
-func refusals(t *testing.T) []string {
+// codes are all of access, or all kinds of control, read from where they are declared.
+func codes(t *testing.T, file, typ string) []string {
 	t.Helper()
-	source, err := os.ReadFile("../access/decision.go")
+	source, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out []string
-	for _, match := range regexp.MustCompile(`Code = "([a-z_]+)"`).FindAllSubmatch(source, -1) {
+	for _, match := range regexp.MustCompile(typ+` = "([a-z_]+)"`).FindAllSubmatch(source, -1) {
 		out = append(out, string(match[1]))
 	}
 	if len(out) < 15 {
@@ -31,6 +31,8 @@ func refusals(t *testing.T) []string {
 	}
 	return out
 }
+
+func refusals(t *testing.T) []string { return codes(t, "../access/decision.go", "Code") }
 
 func TestEveryRefusalHasAMeaning(t *testing.T) {
 	for _, s := range []shape{{}, {details: true}, {scope: true}, {exchange: true, details: true}} {
@@ -52,25 +54,28 @@ func TestTheTableOfErrorsIsTold(t *testing.T) {
 	by := []struct {
 		name string
 		shape
-	}{{"authorization_details", shape{details: true}}, {"scope", shape{scope: true}}, {"a grant", shape{exchange: true}}}
-	for code := range meanings(shape{}) {
-		var cells []string
-		for _, one := range by {
-			cells = append(cells, "`"+meanings(one.shape)[code].err+"`")
+	}{{"", shape{details: true}}, {"by scope", shape{scope: true}}, {"of a grant", shape{exchange: true}}}
+	rows := map[class][]string{}
+	for _, code := range append(refusals(t), codes(t, "../control/refusal.go", "InvalidKind")...) {
+		shown := "`" + code + "`"
+		if code == string(control.NotYours) {
+			shown = "`" + codeAbsent + "`"
 		}
-		row := cells[0]
-		if cells[0] != cells[1] || cells[1] != cells[2] {
-			row = fmt.Sprintf("%s; by scope %s; of a grant %s", cells[0], cells[1], cells[2])
+		rows[classOf(code)] = append(rows[classOf(code)], shown)
+	}
+	delete(rows, unknown)
+	if len(rows) != int(down) {
+		t.Errorf("%d classes have codes", len(rows))
+	}
+	for class, shown := range rows {
+		first, status, _ := class.in(by[0].shape)
+		row := "`" + first + "`"
+		for _, one := range by[1:] {
+			if other, _, _ := class.in(one.shape); other != first {
+				row += fmt.Sprintf("; %s `%s`", one.name, other)
+			}
 		}
-		shown := code
-		if shown == string(control.NotYours) {
-			shown = codeAbsent
-		}
-		status := meanings(shape{})[code].status
-		if status == 0 {
-			status = http.StatusBadRequest
-		}
-		if want := fmt.Sprintf("| `%s` | %s | %d |", shown, row, status); !bytes.Contains(doc, []byte(want)) {
+		if want := fmt.Sprintf("| %s | %s | %d |\n", strings.Join(shown, ", "), row, status); !bytes.Contains(doc, []byte(want)) {
 			t.Errorf("docs/oauth.md lacks\n%s", want)
 		}
 	}
@@ -92,8 +97,9 @@ func TestFailuresTellNothing(t *testing.T) {
 		"a store that is":       {fmt.Errorf("%w: secret", access.ErrUnavailable), 503, "temporarily_unavailable"},
 		"a store that hangs":    {fmt.Errorf("secret: %w", context.DeadlineExceeded), 503, "temporarily_unavailable"},
 		"a task left open":      {&leftFault{fault: fmt.Errorf("%w: secret", access.ErrUnavailable), task: "secret"}, 503, "temporarily_unavailable"},
-		"an issuer":             {&clientFault{&control.Invalid{Kind: control.AuthenticationMissing, Detail: "issuer_unavailable: down", Cause: errors.New("secret")}}, 503, "temporarily_unavailable"},
-		"an issuer of a person": {&tokenFault{code: codeSubject, err: &control.Invalid{Kind: control.AuthenticationMissing, Detail: "issuer_unavailable: down"}}, 503, "temporarily_unavailable"},
+		"an issuer":             {&clientFault{&control.Invalid{Kind: control.AuthenticationMissing, Reason: "trust_domain_unavailable", Temporary: true, Cause: errors.New("secret")}}, 503, "temporarily_unavailable"},
+		"too many proofs":       {&clientFault{&control.Invalid{Kind: control.AuthenticationMissing, Reason: "proof_unavailable", Temporary: true}}, 503, "temporarily_unavailable"},
+		"an issuer of a person": {&tokenFault{code: codeSubject, err: &control.Invalid{Kind: control.AuthenticationMissing, Reason: "issuer_unavailable", Temporary: true}}, 503, "temporarily_unavailable"},
 		"too many calls":        {&clientFault{&control.Refusal{Code: access.CodeLimitExceeded}}, 429, "temporarily_unavailable"},
 		"too many of an actor":  {&tokenFault{code: codeActor, err: &control.Refusal{Code: access.CodeLimitExceeded}}, 429, "temporarily_unavailable"},
 	} {

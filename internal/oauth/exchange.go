@@ -100,7 +100,7 @@ func (e *Endpoint) exchangePerson(ctx context.Context, client Client, f form, ac
 // held is a grant that the client holds.
 func (e *Endpoint) held(ctx context.Context, client Client, id string) (*access.Grant, error) {
 	absent := &fault{err: invalidToken, code: codeSubject, detail: "the subject token is no grant of this client"}
-	if !isID(id) {
+	if !access.ValidID(id) {
 		return nil, absent
 	}
 	grant, err := e.Control.Held(ctx, client.Caller, id)

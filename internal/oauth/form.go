@@ -9,10 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-const (
-	maxParameters = 64
-	maxID         = 64 // bytes of an id of ours
-)
+const maxParameters = 64
 
 // form is what was sent, each parameter once; one without a value is as if it were not there (RFC 6749 section 3.2).
 type form map[string]string
@@ -49,10 +46,3 @@ func parseForm(h http.Header, body []byte) (form, error) {
 }
 
 func plain(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
-
-// isID accepts what can be an id of ours: 1 to 64 letters, digits, points, underscores and hyphens.
-func isID(text string) bool {
-	return text != "" && len(text) <= maxID && !strings.ContainsFunc(text, func(c rune) bool {
-		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-'
-	})
-}

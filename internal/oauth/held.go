@@ -74,7 +74,7 @@ func (e *Endpoint) Revoke(ctx context.Context, r *http.Request, body []byte) Rep
 				return nil, err
 			}
 		}
-		if !isID(id) {
+		if !access.ValidID(id) {
 			return revoked{}, nil
 		}
 		answer, err := e.revoke(ctx, client, id)
@@ -95,7 +95,7 @@ func (e *Endpoint) Revoke(ctx context.Context, r *http.Request, body []byte) Rep
 // complete ends a task of the client, and all that was granted for it. A task that is over, or none of the client's, gets the same
 // status, and nothing happens.
 func (e *Endpoint) complete(ctx context.Context, client Client, id string) (any, error) {
-	if !isID(id) {
+	if !access.ValidID(id) {
 		return revoked{}, nil
 	}
 	answer, err := e.Control.CompleteTask(ctx, client.Caller, id)

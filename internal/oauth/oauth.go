@@ -129,19 +129,16 @@ func (e *Endpoint) authenticate(ctx context.Context, r *http.Request, f form) (C
 	case (assertion.Type == "") != (assertion.Token == ""):
 		return Client{}, malformed("client_assertion and client_assertion_type go together")
 	case assertion.Type != "" && assertion.Type != AssertionBearer && assertion.Type != AssertionSPIFFE:
-		return Client{}, &fault{err: "invalid_client", status: http.StatusUnauthorized, code: string(control.AuthenticationMissing),
-			detail: "the type of the client_assertion is not supported: use " + AssertionSPIFFE + " or " + AssertionBearer}
+		return Client{}, unknownClient("the type of the client_assertion is not supported: use " + AssertionSPIFFE + " or " + AssertionBearer)
 	case f["client_secret"] != "":
-		return Client{}, &fault{err: "invalid_client", status: http.StatusUnauthorized, code: string(control.AuthenticationMissing),
-			detail: "there are no client secrets here: authenticate by a client certificate, a client_assertion, or a bearer token"}
+		return Client{}, unknownClient("there are no client secrets here: authenticate by a client certificate, a client_assertion, or a bearer token")
 	}
 	client, err := e.Authenticate(ctx, r, assertion)
 	if err != nil {
 		return Client{}, &clientFault{err}
 	}
 	if id := f["client_id"]; id != "" && id != client.Identity.String() && id != client.Subject {
-		return Client{}, &fault{err: "invalid_client", status: http.StatusUnauthorized, code: string(control.AuthenticationMissing),
-			detail: "the client_id is not the client that has authenticated: leave it out, or send " + client.Identity.String()}
+		return Client{}, unknownClient("the client_id is not the client that has authenticated: leave it out, or send " + client.Identity.String())
 	}
 	client.trace = access.TraceOf(r.Header.Values("Traceparent"))
 	return client, nil

@@ -134,6 +134,9 @@ func (e *Endpoint) ask(ctx context.Context, client Client, a *asked, principal a
 
 // askUnderNewTask opens a task and asks under it. A task that was opened for nothing is completed again.
 func (e *Endpoint) askUnderNewTask(ctx context.Context, client Client, a *asked, principal access.Ref) (any, error) {
+	if err := a.Check(); err != nil {
+		return nil, err
+	}
 	opened, err := e.Control.OpenTask(ctx, client.Caller, control.Opening{
 		Type: a.open.Type, Purpose: a.open.Purpose, Reference: a.open.Reference, Principal: principal, Trace: client.trace,
 	})
@@ -177,8 +180,8 @@ func (e *Endpoint) redeem(ctx context.Context, client Client, f form) (any, erro
 	if id == "" {
 		return nil, missing("auth_req_id")
 	}
-	if !isID(id) {
-		return nil, &fault{err: "invalid_grant", code: codeAbsent, detail: "there is no approval with this auth_req_id for this client"}
+	if !access.ValidID(id) {
+		return nil, &control.Invalid{Kind: control.NotYours, Detail: "there is no approval with this auth_req_id for this client"}
 	}
 	answer, err := e.Control.Redeem(ctx, client.Caller, id, nil)
 	if err != nil {
