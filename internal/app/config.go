@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/writ-project/writ/evidence"
+	"github.com/writ-project/writ/internal/oauth"
 	"github.com/writ-project/writ/internal/witness"
 )
 
@@ -256,11 +257,11 @@ func (c *Config) Check() error {
 		if issuer.URL == c.URL {
 			fault("issuers[%d].url: Writ's own tokens are for targets, and prove nobody here", i)
 		}
-		if issuer.Audience == c.URL || issuer.PrincipalAudience == c.URL {
+		if c.reserved(issuer.Audience) || c.reserved(issuer.PrincipalAudience) {
 			fault("issuers[%d]: the audience %s is for client assertions alone: choose others for calls and for principals", i, c.URL)
 		}
 	}
-	if c.SPIFFE.Audience == c.URL && c.URL != "" {
+	if c.reserved(c.SPIFFE.Audience) {
 		fault("spiffe.audience: %s is for client assertions alone: choose another one for calls", c.URL)
 	}
 	if math.IsNaN(c.Limits.RequestsPerSecond) || math.IsInf(c.Limits.RequestsPerSecond, 0) {
@@ -270,6 +271,11 @@ func (c *Config) Check() error {
 		fault("limits: each must be positive")
 	}
 	return errors.Join(faults...)
+}
+
+// reserved reports whether an audience is one of Writ's own: of client assertions, or of actor tokens.
+func (c *Config) reserved(audience string) bool {
+	return c.URL != "" && (audience == c.URL || audience == c.URL+oauth.ActorAudience)
 }
 
 // problems are what is wrong with the witnesses, by themselves: that none has the log's key is seen when that is read.

@@ -123,6 +123,7 @@ func TestUnsafeConfigurationIsRefused(t *testing.T) {
 		"our own tokens as logins":                        {func(c *Config) { c.Issuers[0].URL = c.URL }, "issuers[0].url: Writ's own tokens"},
 		"logins that pass for client assertions":          {func(c *Config) { c.Issuers[0].Audience = c.URL }, "client assertions alone"},
 		"people's tokens that pass for client assertions": {func(c *Config) { c.Issuers[0].PrincipalAudience = c.URL }, "client assertions alone"},
+		"logins that pass for actor tokens":               {func(c *Config) { c.Issuers[0].Audience = c.URL + "/oauth/actor" }, "issuers[0]"},
 		"SVIDs that pass for client assertions":           {func(c *Config) { c.SPIFFE.Audience = c.URL }, "spiffe.audience:"},
 		"no signing key":                                  {func(c *Config) { c.Tokens.Keys = nil }, "tokens.keys:"},
 		"half a certificate":                              {func(c *Config) { c.TLS.Key = "k" }, "tls:"},

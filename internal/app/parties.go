@@ -52,10 +52,10 @@ func (g *gate) asserted(ctx context.Context, assertion oauth.Assertion) (authn.C
 	}
 }
 
-// actor is the identity that a token names as the one to receive a right. It proves nothing about who calls, so a token that is bound
-// to a key needs no proof here.
+// actor is the identity that a token names as the one to receive a right. The token is for that alone, by its audience, and proves
+// nothing about who calls: one that is bound to a key needs no proof here.
 func (g *gate) actor(ctx context.Context, token string) (access.Ref, error) {
-	claims, err := authn.VerifyBearer(ctx, g.verifier, g.svids, token, authn.Audience{}, authn.Audience{Only: g.url})
+	claims, err := authn.VerifyBearer(ctx, g.verifier, g.svids, token, authn.Audience{Only: g.url + oauth.ActorAudience})
 	if err != nil {
 		return access.Ref{}, unauthenticated(err)
 	}

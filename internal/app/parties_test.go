@@ -7,6 +7,7 @@ import (
 
 	"github.com/writ-project/writ/internal/access"
 	"github.com/writ-project/writ/internal/devidp"
+	"github.com/writ-project/writ/internal/oauth"
 )
 
 func TestAPrincipalAudienceIsAnotherThanTheLogins(t *testing.T) {
@@ -49,7 +50,7 @@ func TestShowingSomebodysTokenIsNoCallOfTheirs(t *testing.T) {
 	at := &gate{verifier: verifier, control: a.Control, url: config.URL}
 	bob, err := idp.Token("bob", "people", time.Hour, map[string]any{"may_act": map[string]any{"sub": "support-bot"}})
 	check(t, err)
-	bot, err := idp.Token("report-bot", "writ", time.Hour, nil)
+	bot, err := idp.Token("report-bot", config.URL+oauth.ActorAudience, time.Hour, nil)
 	check(t, err)
 	for range 100 {
 		human, err := at.principal(t.Context(), bob, access.MustRef(`Agent::"support-bot"`))

@@ -64,9 +64,15 @@ func (e *Endpoint) actor(ctx context.Context, f form) (access.Ref, error) {
 	switch f["actor_token_type"] {
 	case "":
 		return access.Ref{}, nil
+	case typeIdentity:
+		actor, err := access.ParseRef(f["actor_token"])
+		if err != nil || !actor.IsIdentity() {
+			return access.Ref{}, malformed(`the actor_token must be an identity, such as Agent::"refund-bot"`)
+		}
+		return actor, nil
 	case typeAccessToken, typeIDToken, typeJWT:
 	default:
-		return access.Ref{}, malformed("this actor_token_type is not supported: send a JWT")
+		return access.Ref{}, malformed("this actor_token_type is not supported: name the identity, or send a JWT of it")
 	}
 	actor, err := e.Actor(ctx, f["actor_token"])
 	if err != nil {

@@ -21,6 +21,10 @@ const (
 	RevokePath     = "/oauth/revoke"
 )
 
+// ActorAudience is the audience of actor tokens, below the server's URL. It is one of its own: a token that is handed over to name who
+// shall receive a right logs nobody in.
+const ActorAudience = "/oauth/actor"
+
 // MaxBody is how many bytes a form may have.
 const MaxBody = 128 << 10
 

@@ -168,7 +168,7 @@ func TestAnOutsideClientLends(t *testing.T) {
 	wanted(t, root, map[string]any{"token_type": "n_a", "issued_token_type": grant})
 	lend := func(amount string) said {
 		return o.ask(t, "exchange", map[string]any{
-			"subject_token": root.Answer["access_token"], "subject_token_type": grant, "actor_token": own("pay-bot"), "actor_token_type": jwt,
+			"subject_token": root.Answer["access_token"], "subject_token_type": grant, "actor_token": o.oidc(t, map[string]any{"sub": "pay-bot", "aud": o.url + "/oauth/actor"}), "actor_token_type": jwt,
 			"authorization_details": `[{"type":"writ_request","args":{"amount":` + amount + `,"currency":"EUR"}}]`,
 		})
 	}

@@ -22,6 +22,7 @@ const (
 	typeJWT         = "urn:ietf:params:oauth:token-type:jwt"
 	TypeGrant       = "urn:writ:params:oauth:token-type:grant"
 	TypeTask        = "urn:writ:params:oauth:token-type:task"
+	typeIdentity    = "urn:writ:params:oauth:token-type:identity" // of an actor: its name, since who receives a right proves itself when it fetches the token
 )
 
 const notApplicable = "N_A" // RFC 8693 section 2.2.1: no token to show anywhere
