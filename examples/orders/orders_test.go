@@ -127,9 +127,12 @@ func (w *town) read(own *tls.Certificate, token, order string) (status int, body
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
-	answer := must[*http.Response](w.t)((&http.Client{Transport: w.transport(own)}).Do(r))
+	answer, err := (&http.Client{Transport: w.transport(own)}).Do(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer answer.Body.Close()
 	text := must[[]byte](w.t)(io.ReadAll(answer.Body))
-	_ = answer.Body.Close()
 	return answer.StatusCode, string(text)
 }
 

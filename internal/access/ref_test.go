@@ -161,3 +161,14 @@ func FuzzUnmarshalText(f *testing.F) {
 		}
 	})
 }
+
+func TestValidID(t *testing.T) {
+	for text, want := range map[string]bool{
+		"0198-ab_C.9": true, strings.Repeat("x", 64): true,
+		"": false, strings.Repeat("x", 65): false, "a b": false, "a/b": false, "ä": false, "a\n": false, "a\"": false,
+	} {
+		if ValidID(text) != want {
+			t.Errorf("ValidID(%q) = %t", text, !want)
+		}
+	}
+}

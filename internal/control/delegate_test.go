@@ -301,7 +301,6 @@ func TestI3_TwoNeverTakeTheLastUse(t *testing.T) {
 // What is decided while the right above it ends is decided again, and refused: between the decision and its commit, and after it.
 func TestI5_ARightThatEndsWhileItIsLentIsNotLent(t *testing.T) {
 	w, root := lendingWorld(t, 1, 0)
-	leaf := w.lend(support, root.ID, control.Delegation{To: helper(0).Identity, Args: amount(1)})
 	h := w.meddled()
 	calls := map[string]func(root, leaf string) error{
 		"lend": func(root, _ string) error {
@@ -316,7 +315,7 @@ func TestI5_ARightThatEndsWhileItIsLentIsNotLent(t *testing.T) {
 	}
 	for name, call := range calls {
 		root := w.lendable(root.Task, 0)
-		leaf = w.lend(support, root.ID, control.Delegation{To: helper(0).Identity, Args: amount(1)})
+		leaf := w.lend(support, root.ID, control.Delegation{To: helper(0).Identity, Args: amount(1)})
 		check(t, call(root.ID, leaf.ID))
 		h.between = func() { check(t, fails(w.RevokeGrant(t.Context(), support, root.ID, control.Grounds{}))) }
 		var refused *control.Refusal
