@@ -386,7 +386,14 @@ func (w *worker) answered(ctx, agent context.Context, id string) (*client.Outcom
 		return nil, nil
 	}
 	reply := client.Reply{Approve: choice > 2, Reason: "looked at it"}
-	err := w.try(ctx, "answer", func() error { _, err := w.client.AnswerApproval(as(ctx, w.guard), id, reply); return err })
+	err := w.try(ctx, "answer", func() error {
+		card, err := w.client.Approval(as(ctx, w.guard), id)
+		if err == nil {
+			reply.Card = card.Card
+			_, err = w.client.AnswerApproval(as(ctx, w.guard), id, reply)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

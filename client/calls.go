@@ -105,7 +105,7 @@ func (c *Client) RevokeGrant(ctx context.Context, id string, revocation Revocati
 	return call[Done](ctx, c, post(below("/v1/grants/%s/revoke", id), revocation).repeatable())
 }
 
-// Approvals lists the questions that the caller may answer, oldest first.
+// Approvals lists the questions that the caller may answer, the riskiest first, at most 100.
 func (c *Client) Approvals(ctx context.Context) ([]Approval, error) {
 	out, err := call[Approvals](ctx, c, get("/v1/approvals"))
 	if err != nil {
@@ -155,7 +155,12 @@ func (c *Client) pollApproval(ctx context.Context, id string, wait time.Duration
 	return call[Approval](ctx, c, get(path))
 }
 
-// AnswerApproval says yes or no to a question. It is not retried.
+// CommentApproval asks back about a question, or replies to what was asked back.
+func (c *Client) CommentApproval(ctx context.Context, id, text string) (*Done, error) {
+	return call[Done](ctx, c, post(below("/v1/approvals/%s/comments", id), NewComment{Text: text}))
+}
+
+// AnswerApproval says yes or no to a question, by the card that Approval has read. It is not retried.
 func (c *Client) AnswerApproval(ctx context.Context, id string, reply Reply) (*Approval, error) {
 	return call[Approval](ctx, c, post(below("/v1/approvals/%s/answer", id), reply))
 }

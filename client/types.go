@@ -212,6 +212,8 @@ type Requirement struct {
 	Hash    string `json:"hash"`
 	Form    string `json:"form"` // resource-owner, team:NAME, 2 of team:NAME, identity-owner, confirm
 	Because string `json:"because"`
+	Reason  bool   `json:"reason,omitempty"` // an answer must say why
+	Fresh   int64  `json:"fresh,omitempty"`  // seconds since the login of whoever says yes, at most; 0: any
 }
 
 // Risk is the score and what it is made of.
@@ -305,7 +307,40 @@ type Approval struct {
 	Reference     string     `json:"reference,omitempty"`
 	Precedent     *Precedent `json:"precedent,omitempty"`
 	Answers       []Answer   `json:"answers,omitempty"`
+	Comments      []Comment  `json:"comments,omitempty"`
+	Counter       *Counter   `json:"counter,omitempty"` // of the no that ended the question: ask for that instead
+	Chain         []Link     `json:"chain,omitempty"`   // the grants that it is asked under, parent first
+	Digest        string     `json:"digest,omitempty"`  // of what the card says, the same for everybody
+	Card          string     `json:"card,omitempty"`    // what an answer must name: that this card was shown to this reader
+	Outlook       *Outlook   `json:"outlook,omitempty"` // in the answer to a yes
 	Evidence      *Evidence  `json:"evidence,omitempty"`
+}
+
+// Outlook is what policy would say of an approved request now, with the facts of this moment.
+type Outlook struct {
+	Outcome string   `json:"outcome"`
+	Code    string   `json:"code,omitempty"`
+	Account *Account `json:"account,omitempty"`
+}
+
+// NewComment is something to say about a question.
+type NewComment struct {
+	Text string `json:"text"` // at most 2000 bytes
+}
+
+// Comment is what somebody said about a question: who may answer it asks back, who asked it replies. Who asked is not told who asks back.
+type Comment struct {
+	By   string    `json:"by,omitempty"`
+	Text string    `json:"text"`
+	At   time.Time `json:"at"`
+}
+
+// Counter is what a person who says no would look at more kindly. It grants nothing: ask for it.
+type Counter struct {
+	Words   string          `json:"words,omitempty"`
+	Args    json.RawMessage `json:"args,omitempty"`
+	TTL     int64           `json:"ttl,omitempty"`
+	MaxUses int64           `json:"max_uses,omitempty"`
 }
 
 // Precedent is what people answered before to the same identity, action, type of resource and type of task.
@@ -324,9 +359,10 @@ type Answer struct {
 	At      time.Time `json:"at"`
 }
 
-// Approvals are the questions that the caller may answer.
+// Approvals are the questions that the caller may answer, the riskiest first.
 type Approvals struct {
-	Approvals []Approval `json:"approvals"`
+	Approvals []Approval `json:"approvals"`       // at most 100
+	Total     int        `json:"total,omitempty"` // with those that are not listed
 }
 
 // Reply answers a question.
@@ -335,6 +371,9 @@ type Reply struct {
 	TTL     int64  `json:"ttl,omitempty"`      // seconds, narrower than was asked; 0: as asked
 	MaxUses int64  `json:"max_uses,omitempty"` // 0: as asked
 	Reason  string `json:"reason,omitempty"`   // at most 2000 bytes
+	Card    string `json:"card"`               // of the approval as it was read: what is answered is what was shown
+	// Counter goes with a no.
+	Counter *Counter `json:"counter,omitempty"`
 }
 
 // Renewal asks for a grant for longer.
@@ -451,7 +490,8 @@ type Problem struct {
 	Approval  string    `json:"approval,omitempty"`
 	Evidence  *Evidence `json:"evidence,omitempty"`
 	RequestID string    `json:"request_id"`
-	Faults    []Fault   `json:"faults,omitempty"` // of a configuration
+	Faults    []Fault   `json:"faults,omitempty"`  // of a configuration
+	MaxAge    int64     `json:"max_age,omitempty"` // with reauthentication_required: seconds since the login, at most
 
 	// RetryAfter is how long the server asks to wait; from the header.
 	RetryAfter time.Duration `json:"-"`

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -89,6 +93,15 @@ func showCard(e *environment, a *client.Approval) error {
 	if p := a.Precedent; p != nil {
 		rows = append(rows, []string{"before", fmt.Sprintf("the like was approved %d times, denied %d times", p.Approvals, p.Denials)})
 	}
+	for _, link := range a.Chain {
+		rows = append(rows, []string{"under", "a right of " + link.Holder + " (grant " + link.Grant + ")"})
+	}
+	for _, said := range a.Comments {
+		rows = append(rows, []string{"comment", cmp.Or(said.By, "a person") + ": “" + said.Text + "”"})
+	}
+	if offer := a.Counter; offer != nil {
+		rows = append(rows, []string{"instead", offered(offer)})
+	}
 	for _, answer := range a.Answers {
 		said := "no"
 		if answer.Approve {
@@ -96,11 +109,29 @@ func showCard(e *environment, a *client.Approval) error {
 		}
 		rows = append(rows, []string{"answer", answer.By + ": " + said})
 	}
-	if err := table(e.out, nil, rows); err != nil || !a.MayAnswer {
+	if err := table(e.out, nil, rows); err != nil || !a.MayAnswer || a.Status != client.ApprovalPending {
 		return err
 	}
-	fmt.Fprintf(e.out, "\nwrit approve %[1]s   or   writ deny %[1]s --reason …\n", a.ID)
+	fmt.Fprintf(e.out, "\nwrit approve %[1]s   or   writ deny %[1]s --reason …   or ask back:   writ comment %[1]s …\n", a.ID)
 	return nil
+}
+
+// offered is a counter-offer in one line.
+func offered(offer *client.Counter) string {
+	var parts []string
+	if offer.Words != "" {
+		parts = append(parts, "“"+offer.Words+"”")
+	}
+	if len(offer.Args) > 0 {
+		parts = append(parts, string(offer.Args))
+	}
+	if offer.TTL > 0 {
+		parts = append(parts, "for "+(time.Duration(offer.TTL)*time.Second).String())
+	}
+	if offer.MaxUses > 0 {
+		parts = append(parts, fmt.Sprintf("%d uses", offer.MaxUses))
+	}
+	return strings.Join(parts, ", ")
 }
 
 type approveCommand struct {
@@ -108,35 +139,115 @@ type approveCommand struct {
 	For    time.Duration `help:"Shorter than was asked." placeholder:"2m"`
 	Uses   int64         `help:"Fewer uses than was asked."`
 	Reason string        `help:"Why, for the record."`
+	Yes    bool          `help:"Neither show the card nor ask: you have looked at it."`
 }
 
 func (c *approveCommand) Run(e *environment) error {
-	seconds, err := whole("--for", c.For)
+	seconds, err := whole(c.For)
 	if err != nil {
 		return err
 	}
-	return reply(e, c.ID, client.Reply{Approve: true, TTL: seconds, MaxUses: c.Uses, Reason: c.Reason})
+	if e.global.JSON && !c.Yes {
+		return wrong("--json asks nobody: look at the card with `writ approvals %s`, then add --yes", c.ID)
+	}
+	return e.call(func(ctx context.Context, w *client.Client) error {
+		card, err := w.Approval(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		if !c.Yes && card.Card != "" { // else it cannot be answered, and the server says why
+			if err := confirmed(e, card); err != nil {
+				return err
+			}
+		}
+		return reply(ctx, e, w, card, client.Reply{Approve: true, TTL: seconds, MaxUses: c.Uses, Reason: c.Reason})
+	})
+}
+
+func wrong(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// confirmed shows a card, and wants a yes to it.
+func confirmed(e *environment, card *client.Approval) error {
+	if err := showCard(e, card); err != nil {
+		return err
+	}
+	fmt.Fprint(e.out, "\nApprove exactly this? [y/N] ")
+	line, _ := bufio.NewReader(io.LimitReader(e.in, 1<<10)).ReadString('\n')
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return nil
+	case "":
+		return wrong("nothing was said, so nothing is on record: answer y, or add --yes")
+	default:
+		return wrong("not approved, and nothing is on record: say no with `writ deny %s`", card.ID)
+	}
 }
 
 type denyCommand struct {
 	ID     string `arg:"" help:"Id of the question."`
 	Reason string `help:"Why, for the record."`
+	// The offer.
+	Instead string        `help:"What you would look at more kindly, in words for the agent."`
+	Args    string        `help:"The same as arguments: the agent must ask for them itself." placeholder:"JSON"`
+	For     time.Duration `help:"The same as a shorter time." placeholder:"2m"`
+	Uses    int64         `help:"The same as fewer uses."`
 }
 
 func (c *denyCommand) Run(e *environment) error {
-	return reply(e, c.ID, client.Reply{Reason: c.Reason})
+	seconds, err := whole(c.For)
+	if err != nil {
+		return err
+	}
+	answer := client.Reply{Reason: c.Reason}
+	if offer := (client.Counter{Words: c.Instead, Args: json.RawMessage(c.Args), TTL: seconds, MaxUses: c.Uses}); offer.Words != "" || c.Args != "" || seconds > 0 || c.Uses > 0 {
+		if c.Args != "" && !json.Valid(offer.Args) {
+			return wrong("--args is not JSON")
+		}
+		answer.Counter = &offer
+	}
+	return e.call(func(ctx context.Context, w *client.Client) error {
+		card, err := w.Approval(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		return reply(ctx, e, w, card, answer)
+	})
 }
 
-func reply(e *environment, id string, answer client.Reply) error {
+// reply answers a card.
+func reply(ctx context.Context, e *environment, w *client.Client, card *client.Approval, answer client.Reply) error {
+	answer.Card = card.Card
+	approval, err := w.AnswerApproval(ctx, card.ID, answer)
+	if err != nil {
+		return err
+	}
+	if e.global.JSON {
+		return e.json(approval)
+	}
+	fmt.Fprintf(e.out, "On record (entry %d). The question is %s.\n", approval.Evidence.Index, approval.Status)
+	if now := approval.Outlook; now != nil && now.Outcome != client.Allow {
+		fmt.Fprintf(e.out, "As things are now policy would not grant it all the same: %s.\n", cmp.Or(now.Code, now.Outcome))
+	}
+	return nil
+}
+
+type commentCommand struct {
+	ID   string `arg:"" help:"Id of the question."`
+	Text string `arg:"" help:"What you want to know of whoever asks, or your reply to that."`
+}
+
+func (c *commentCommand) Run(e *environment) error {
 	return e.call(func(ctx context.Context, w *client.Client) error {
-		approval, err := w.AnswerApproval(ctx, id, answer)
+		done, err := w.CommentApproval(ctx, c.ID, c.Text)
 		if err != nil {
 			return err
 		}
 		if e.global.JSON {
-			return e.json(approval)
+			return e.json(done)
 		}
-		fmt.Fprintf(e.out, "On record. The question is %s.\n", approval.Status)
+		fmt.Fprintf(e.out, "On record (entry %d).\n", done.Evidence.Index)
 		return nil
 	})
 }

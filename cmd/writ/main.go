@@ -49,7 +49,8 @@ type commands struct {
 	Redeem     redeemCommand     `cmd:"" help:"Get what people have approved."`
 	Approvals  approvalsCommand  `cmd:"" help:"List the questions that wait for you."`
 	Approve    approveCommand    `cmd:"" help:"Say yes to a question."`
-	Deny       denyCommand       `cmd:"" help:"Say no to a question."`
+	Deny       denyCommand       `cmd:"" help:"Say no to a question, and what you would look at more kindly."`
+	Comment    commentCommand    `cmd:"" help:"Ask back about a question, or reply to that."`
 	Revoke     revokeCommand     `cmd:"" help:"End a grant, a task, or everything an identity has."`
 	Identity   identityCommand   `cmd:"" help:"List identities, suspend, resume and retire them, adopt unknown ones."`
 	Why        whyCommand        `cmd:"" help:"Show every access that a subject has, and the decision behind it."`

@@ -104,9 +104,9 @@ func (c *redeemCommand) Run(e *environment) error {
 }
 
 // whole is a duration in seconds, as the server takes it. What it cannot say is no duration, and never more than was meant.
-func whole(flag string, d time.Duration) (int64, error) {
+func whole(d time.Duration) (int64, error) {
 	if d < 0 || d%time.Second != 0 {
-		return 0, &exitError{exitUsage, fmt.Errorf("%s: write whole seconds, such as 90s or 5m", flag)}
+		return 0, &exitError{exitUsage, errors.New("--for: write whole seconds, such as 90s or 5m")}
 	}
 	return int64(d / time.Second), nil
 }

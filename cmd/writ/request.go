@@ -30,7 +30,7 @@ func (r *right) check() (seconds int64, err error) {
 	if !r.ToLend && (r.Hops != 0 || r.Constraints != "") {
 		return 0, &exitError{exitUsage, errors.New("--hops and --constraints are for a right to lend: add --to-lend, or leave them out")}
 	}
-	return whole("--for", r.For)
+	return whole(r.For)
 }
 
 func (r *right) mode() string {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/writ-project/writ/client"
@@ -116,7 +117,7 @@ func (r *rush) prepare() error {
 	if err != nil {
 		return err
 	}
-	if _, err := bob.AnswerApproval(r.ctx, asked.Approval.ID, client.Reply{Approve: true, MaxUses: 1 << 20}); err != nil {
+	if _, err := saysYes(r.ctx, bob, asked.Approval.ID, client.Reply{MaxUses: 1 << 20}); err != nil {
 		return err
 	}
 	redeemed, err := bot.RedeemApproval(r.ctx, asked.Approval.ID)
@@ -124,6 +125,16 @@ func (r *rush) prepare() error {
 		r.counted = redeemed.Grant.ID
 	}
 	return err
+}
+
+// saysYes looks at a card, and says yes to it.
+func saysYes(ctx context.Context, person *client.Client, id string, reply client.Reply) (*client.Approval, error) {
+	card, err := person.Approval(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	reply.Approve, reply.Card = true, card.Card
+	return person.AnswerApproval(ctx, id, reply)
 }
 
 func tellOrder(ctx context.Context, c *client.Client, order string) error {
@@ -154,8 +165,18 @@ func (r *rush) episode(order string) error {
 		return fmt.Errorf("ask for %s: %w", order, err)
 	}
 	approval := asked[0].id
+	var shown atomic.Pointer[string] // by one server, to be answered at another
+	if _, err := r.everywhere("bob", func(c *client.Client) (ack, error) {
+		card, err := c.Approval(r.ctx, approval)
+		if err == nil {
+			shown.Store(&card.Card)
+		}
+		return ack{}, err
+	}); err != nil {
+		return fmt.Errorf("look at %s: %w", order, err)
+	}
 	if _, err := r.once("bob", func(c *client.Client) (ack, error) { // of one person: one answer
-		got, err := c.AnswerApproval(r.ctx, approval, client.Reply{Approve: true})
+		got, err := c.AnswerApproval(r.ctx, approval, client.Reply{Approve: true, Card: *shown.Load()})
 		if err != nil {
 			return ack{}, err
 		}

@@ -30,7 +30,7 @@ type taskOpenCommand struct {
 }
 
 func (c *taskOpenCommand) Run(e *environment) error {
-	seconds, err := whole("--for", c.For)
+	seconds, err := whole(c.For)
 	if err != nil {
 		return err
 	}

@@ -46,6 +46,17 @@ type Answer struct {
 	TTL     Seconds   `json:"ttl,omitempty"` // a narrower bound than was asked; 0: none
 	MaxUses int64     `json:"max_uses,omitempty"`
 	At      time.Time `json:"at"`
+	// Reason and AuthenticatedAt are there while an answer is judged: why, and when its person last logged in; zero: nobody knows.
+	Reason          string    `json:"-"`
+	AuthenticatedAt time.Time `json:"-"`
+	Entry           int64     `json:"-"` // index of its evidence
+}
+
+// Comment is what somebody said about a question: a person who may answer it, or whoever asked it.
+type Comment struct {
+	By   Ref       `json:"by"`
+	Text string    `json:"text"`
+	At   time.Time `json:"at"`
 }
 
 // The ways an answer is refused.
@@ -54,7 +65,29 @@ var (
 	ErrNotEligible      = errors.New("this person may not answer: not in the role that policy asks for, or not independent of the request")
 	ErrAlreadyAnswered  = errors.New("this person has answered already, and one person counts once")
 	ErrAnswerNotNarrows = errors.New("an answer can only narrow what was asked")
+	ErrReasonMissing    = errors.New("policy wants to know why: give a reason with this answer")
+	ErrLoginNotFresh    = errors.New("policy wants a fresh login for a yes to this")
 )
+
+// Fresh is how long ago the login of whoever says yes may be, by the strictest of the requirements; 0: any.
+func Fresh(requires []Requirement) Seconds {
+	least := Seconds(0)
+	for _, r := range requires {
+		if r.Fresh > 0 && (least == 0 || r.Fresh < least) {
+			least = r.Fresh
+		}
+	}
+	return least
+}
+
+// fresh reports whether a login is not longer ago than the requirements want. One in the future is a clock that is not ours.
+func fresh(requires []Requirement, login, now time.Time) bool {
+	within := Fresh(requires).Duration()
+	return within == 0 || !login.IsZero() && !login.After(now.Add(clockSkew)) && now.Sub(login) <= within
+}
+
+// clockSkew is how far the clock of an identity provider may be ahead of ours.
+const clockSkew = time.Minute
 
 // People resolves the forms of approval to humans. Index and the statuses of identities answer it.
 type People interface {
@@ -164,7 +197,7 @@ func (a *Approval) MayAnswer(human Ref, in *Input, people People) bool {
 }
 
 // Answered is the approval after one more answer. in is the input of the decision that asked.
-// Errors: ErrApprovalClosed, ErrNotEligible, ErrAlreadyAnswered, ErrAnswerNotNarrows.
+// Errors: ErrApprovalClosed, ErrNotEligible, ErrAlreadyAnswered, ErrAnswerNotNarrows, ErrReasonMissing, ErrLoginNotFresh.
 func (a Approval) Answered(answer Answer, in *Input, people People) (Approval, error) {
 	switch {
 	case a.Status != ApprovalPending || !answer.At.Before(a.ExpiresAt):
@@ -175,6 +208,10 @@ func (a Approval) Answered(answer Answer, in *Input, people People) (Approval, e
 		return a, ErrNotEligible
 	case answer.TTL < 0 || answer.MaxUses < 0 || in.Request.TTL > 0 && answer.TTL > in.Request.TTL:
 		return a, ErrAnswerNotNarrows
+	case answer.Reason == "" && slices.ContainsFunc(a.Requires, func(r Requirement) bool { return r.Reason }):
+		return a, ErrReasonMissing
+	case answer.Approve && !fresh(a.Requires, answer.AuthenticatedAt, answer.At):
+		return a, ErrLoginNotFresh
 	}
 	a.Answers = append(slices.Clone(a.Answers), answer)
 	if !answer.Approve {

@@ -173,6 +173,8 @@ type Requirement struct {
 	Hash    string       `json:"hash"`
 	Form    ApprovalForm `json:"form"`
 	Because string       `json:"because"`
+	Reason  bool         `json:"reason,omitempty"` // whoever answers must say why
+	Fresh   Seconds      `json:"fresh,omitempty"`  // whoever says yes must have logged in no longer ago; 0: whenever
 }
 
 // Risk is the score and what it is made of.

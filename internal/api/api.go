@@ -188,6 +188,7 @@ func (s *server) routes() []route {
 		{method: get, path: "/v1/approvals", handle: s.approvals},
 		{method: get, path: "/v1/approvals/{id}", handle: s.readApproval, query: []string{"wait"}, timeout: maxWait},
 		{method: post, path: "/v1/approvals/{id}/answer", handle: s.answerApproval, body: mustBody},
+		{method: post, path: "/v1/approvals/{id}/comments", handle: s.comment, body: mustBody},
 		{method: post, path: "/v1/approvals/{id}/redeem", handle: s.redeem, key: true},
 
 		{method: get, path: "/v1/whoami", handle: s.whoami},

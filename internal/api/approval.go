@@ -12,13 +12,13 @@ import (
 )
 
 func (s *server) approvals(c *call) (*reply, error) {
-	cards, err := s.Control.Approvals(c.Context(), c.caller)
+	inbox, err := s.Control.Inbox(c.Context(), c.caller)
 	if err != nil {
 		return nil, err
 	}
-	out := client.Approvals{Approvals: []client.Approval{}}
-	for i := range cards {
-		out.Approvals = append(out.Approvals, *cardOf(&cards[i], c.caller.Identity))
+	out := client.Approvals{Approvals: []client.Approval{}, Total: inbox.Total}
+	for i := range inbox.Cards {
+		out.Approvals = append(out.Approvals, *cardOf(&inbox.Cards[i], c.caller.Identity))
 	}
 	return &reply{value: out}, nil
 }
@@ -81,16 +81,36 @@ func (s *server) answerApproval(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	approval, index, err := s.Control.AnswerApproval(c.Context(), c.caller, id, control.Reply{
-		Approve: body.Approve, TTL: access.Seconds(body.TTL), MaxUses: body.MaxUses, Reason: body.Reason,
+	answered, err := s.Control.AnswerApproval(c.Context(), c.caller, id, control.Reply{
+		Approve: body.Approve, TTL: access.Seconds(body.TTL), MaxUses: body.MaxUses, Reason: body.Reason, Card: body.Card,
+		Counter: counterAsked(body.Counter), Surface: control.SurfaceAPI,
 	})
 	if err != nil {
 		return nil, err
 	}
-	out := approvalOf(approval)
-	out.Answers = answersOf(approval.Answers)
-	out.Evidence = &client.Evidence{Index: index}
+	out := approvalOf(&answered.Approval)
+	out.Answers = answersOf(answered.Approval.Answers)
+	out.Evidence = &client.Evidence{Index: answered.Evidence}
+	if now := answered.Outlook; now != nil {
+		out.Outlook = &client.Outlook{Outcome: string(now.Outcome), Code: string(now.Code), Account: accountOf(now)}
+	}
 	return &reply{value: out}, nil
+}
+
+func (s *server) comment(c *call) (*reply, error) {
+	id, err := c.id()
+	if err != nil {
+		return nil, err
+	}
+	body, err := decode[client.NewComment](c, "text")
+	if err != nil {
+		return nil, err
+	}
+	index, err := s.Control.Comment(c.Context(), c.caller, id, body.Text)
+	if err != nil {
+		return nil, err
+	}
+	return &reply{value: client.Done{Evidence: &client.Evidence{Index: index}}}, nil
 }
 
 func (s *server) redeem(c *call) (*reply, error) {

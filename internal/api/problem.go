@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/writ-project/writ/client"
@@ -77,7 +78,11 @@ func kinds() map[string]kind {
 		string(control.WrongState):            {status: 409, title: "Wrong state"},
 		string(control.NotEligible):           {status: 403, title: "Not eligible"},
 		string(control.AlreadyAnswered):       {status: 409, title: "Already answered"},
+		string(control.CardChanged):           {status: 409, title: "Another card than was shown"},
+		string(control.ReasonRequired):        {status: 422, title: "Reason required"},
 		string(control.AuthenticationMissing): {status: 401, title: "Not authenticated"},
+
+		string(control.ReauthenticationRequired): {status: 401, title: "Fresh login required"},
 
 		codeInvalidBody:      {status: 400, title: "Invalid body", next: "Send one JSON object as the OpenAPI document describes it."},
 		codeUnknownField:     {status: 400, title: "Unknown field", next: "Leave the field out, or correct its name."},
@@ -157,7 +162,7 @@ func invalidProblem(bad *control.Invalid) *client.Problem {
 		code = codeIdentityProvider
 	}
 	p := problem(code, bad.Detail)
-	p.Reason, p.Next = bad.Reason, bad.Next()
+	p.Reason, p.Next, p.MaxAge = bad.Reason, bad.Next(), int64(bad.MaxAge)
 	if bad.Kind == control.InvalidConfiguration {
 		p.Detail = "the configuration does not hold; nothing was changed"
 		if p.Faults = faults(bad.Cause); p.Faults == nil {
@@ -223,6 +228,8 @@ func writeProblem(w *response, err error) {
 // challenge says how to authenticate (RFC 6750 section 3, RFC 9449 section 7.1).
 func challenge(h http.Header, p *client.Problem) {
 	switch {
+	case p.Code == string(control.ReauthenticationRequired): // RFC 9470 section 3
+		h.Set("WWW-Authenticate", `Bearer realm="writ", error="insufficient_user_authentication", max_age="`+strconv.FormatInt(p.MaxAge, 10)+`"`)
 	case strings.HasPrefix(p.Reason, "proof_"):
 		h.Set("WWW-Authenticate", `DPoP realm="writ", error="invalid_dpop_proof"`)
 	case p.Reason == "" || p.Reason == "token_missing":

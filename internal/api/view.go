@@ -113,8 +113,17 @@ func cardOf(card *control.Card, reader access.Ref) *client.Approval {
 	if !card.Request.Subject.IsZero() { // else what was asked has been erased
 		out.Request = askedOf(&card.Request)
 	}
+	for i := range card.Comments {
+		said := &card.Comments[i]
+		out.Comments = append(out.Comments, client.Comment{By: nameOf(said.By), Text: said.Text, At: said.At})
+	}
+	out.Counter = counterOf(card.Counter)
 	if card.Approval.Subject == reader && !card.MayAnswer {
 		return out
+	}
+	out.Digest, out.Card = card.Digest, card.Receipt
+	for i := range card.Chain {
+		out.Chain = append(out.Chain, linkOf(&card.Chain[i]))
 	}
 	if out.Request != nil {
 		out.Account = accountOf(&card.Decided)
@@ -125,6 +134,20 @@ func cardOf(card *control.Card, reader access.Ref) *client.Approval {
 	out.TaskType, out.Purpose, out.Reference = card.Task.Type, card.Purpose.Words, card.Purpose.Reference
 	out.Answers = answersOf(card.Approval.Answers)
 	return out
+}
+
+func counterOf(offer *control.Counter) *client.Counter {
+	if offer == nil {
+		return nil
+	}
+	return &client.Counter{Words: offer.Words, Args: offer.Args, TTL: int64(offer.TTL), MaxUses: offer.MaxUses}
+}
+
+func counterAsked(offer *client.Counter) *control.Counter {
+	if offer == nil {
+		return nil
+	}
+	return &control.Counter{Words: offer.Words, Args: offer.Args, TTL: access.Seconds(offer.TTL), MaxUses: offer.MaxUses}
 }
 
 func answersOf(answers []access.Answer) []client.Answer {
@@ -159,7 +182,9 @@ func accountOf(d *access.Decided) *client.Account {
 		out.Policies = append(out.Policies, client.Policy{ID: p.ID, Hash: p.Hash, Owner: p.Owner.String(), Because: p.Because, Control: p.Control})
 	}
 	for _, r := range d.Requires {
-		out.Requires = append(out.Requires, client.Requirement{Policy: r.Policy, Hash: r.Hash, Form: r.Form.String(), Because: r.Because})
+		out.Requires = append(out.Requires, client.Requirement{
+			Policy: r.Policy, Hash: r.Hash, Form: r.Form.String(), Because: r.Because, Reason: r.Reason, Fresh: int64(r.Fresh),
+		})
 	}
 	for _, f := range d.Risk.Factors {
 		out.Risk.Factors = append(out.Risk.Factors, client.Factor{Policy: f.Policy, Points: f.Points, Because: f.Because})

@@ -105,6 +105,7 @@ func (g *gate) admitted(ctx context.Context, r *http.Request, caller control.Cal
 
 // identified adds whose the claims are.
 func (g *gate) identified(ctx context.Context, caller control.Caller, claims *authn.Claims) (_ control.Caller, err error) {
+	caller.AuthenticatedAt = claims.AuthenticatedAt
 	caller.Identity, err = g.control.Identify(ctx, claims.Issuer, claims.Subject, claims.All)
 	return caller, err
 }

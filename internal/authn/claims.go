@@ -23,6 +23,8 @@ type Claims struct {
 	Expiry  time.Time
 	// KeyID is the kid of the key that signed, as the issuer publishes it; may be empty.
 	KeyID string
+	// AuthenticatedAt is auth_time: when the person behind the token logged in (OpenID Connect Core section 2). Zero: it does not say.
+	AuthenticatedAt time.Time
 	// Thumbprint is cnf.jkt: the token is good only together with a proof by the
 	// key of this thumbprint (RFC 9449 section 6.1). Empty: it is bound to no key.
 	Thumbprint string

@@ -208,7 +208,8 @@ func (v *Verifier) fillClaims(e *entry, claims map[string]any, now time.Time, au
 	if err != nil {
 		return err
 	}
-	e.claims = Claims{Issuer: e.issuer.url, Subject: subject, Expiry: expiry, KeyID: e.key.kid, Thumbprint: thumbprint, All: claims}
+	login, _, _ := numericDate(claims, "auth_time") // one that cannot be read is as good as none
+	e.claims = Claims{Issuer: e.issuer.url, Subject: subject, Expiry: expiry, KeyID: e.key.kid, AuthenticatedAt: login, Thumbprint: thumbprint, All: claims}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +15,27 @@ import (
 func (w *world) approve(caller control.Caller, id string, reply control.Reply) *access.Approval {
 	w.t.Helper()
 	reply.Approve = true
-	approval, _, err := w.AnswerApproval(w.t.Context(), caller, id, reply)
+	answered, err := w.answer(caller, id, reply)
 	check(w.t, err)
-	return approval
+	return &answered.Approval
+}
+
+// answer says something by the card as it is now; without one nothing is said.
+func (w *world) answer(caller control.Caller, id string, reply control.Reply) (*control.Answered, error) {
+	w.t.Helper()
+	var bad *control.Invalid
+	if _, err := w.AnswerApproval(w.t.Context(), caller, id, reply); !errors.As(err, &bad) || bad.Kind != control.CardChanged {
+		if err == nil {
+			w.t.Error("an answer to no card is heard")
+		}
+		return nil, err
+	}
+	card, err := w.ReadApproval(w.t.Context(), caller, id, 0)
+	if err != nil {
+		return nil, err
+	}
+	reply.Card = card.Receipt
+	return w.AnswerApproval(w.t.Context(), caller, id, reply)
 }
 
 // withForm has large refunds approved in another form.
@@ -57,7 +76,7 @@ func TestI6_NobodyApprovesTheirOwnRequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			question := must[*control.Answer](t)(w.Request(t.Context(), c.asks, large))
 			mine := false
-			for _, card := range must[[]control.Card](t)(w.Approvals(t.Context(), c.answer)) {
+			for _, card := range must[*control.Inbox](t)(w.Inbox(t.Context(), c.answer)).Cards {
 				mine = mine || card.Approval.ID == question.ID
 			}
 			if mine != (c.want == "") {
@@ -155,16 +174,15 @@ func TestI6_WhoMayAnswerIsWhoMayAtThatMoment(t *testing.T) {
 			w.tell("o-1", "delivered", 1200)
 			question := w.ask(w.open(support, "support"), 900)
 			h := w.meddled()
-			if c.want != "" {
-				h.between = func() { c.between(w) } // while the answer is being recorded
-			} else {
-				c.between(w)
-			}
-			err := answerOf(w, c.who, question.ID, control.Reply{Approve: true})
 			if c.want == "" {
-				check(t, err)
-			} else if kind(t, err) != c.want {
-				t.Error(err)
+				c.between(w)
+				check(t, answerOf(w, c.who, question.ID, control.Reply{Approve: true}))
+			} else {
+				seen := w.card(c.who, question.ID).Receipt
+				h.between = func() { c.between(w) } // while the answer is being recorded
+				if _, err := w.AnswerApproval(t.Context(), c.who, question.ID, control.Reply{Approve: true, Card: seen}); kind(t, err) != c.want {
+					t.Error(err)
+				}
 			}
 			w.sound()
 		})
@@ -229,7 +247,7 @@ func TestI6_DenialsAndTimeoutsAreToldApart(t *testing.T) {
 	if got := redeem(late.ID); got != access.CodeApprovalExpired {
 		t.Errorf("the yes ran out: %s", got)
 	}
-	if cards := must[[]control.Card](t)(w.Approvals(t.Context(), bob)); len(cards) != 0 {
+	if cards := must[*control.Inbox](t)(w.Inbox(t.Context(), bob)).Cards; len(cards) != 0 {
 		t.Errorf("the inbox holds %d old questions", len(cards))
 	}
 	w.sound()
@@ -370,7 +388,7 @@ func TestI6_ATaskIsOpenedByAnApproval(t *testing.T) {
 	if again := must[*control.Answer](t)(w.OpenTask(t.Context(), support, opening)); again.ID != question.ID || !again.Repeated || again.Refusal().Approval != question.ID {
 		t.Errorf("%+v", again)
 	}
-	cards := must[[]control.Card](t)(w.Approvals(t.Context(), bob))
+	cards := must[*control.Inbox](t)(w.Inbox(t.Context(), bob)).Cards
 	if len(cards) != 1 || cards[0].Purpose.Reference != "T-7" {
 		t.Fatalf("%+v", cards)
 	}

@@ -32,6 +32,8 @@ type Ledger interface {
 type View interface {
 	Now() time.Time
 	Pseudonym(ref access.Ref) event.Pseudonym
+	// MAC authenticates a text for the use that the label names, the same in every process of an installation.
+	MAC(label, text string) []byte
 
 	CatalogVersion() (int64, error)
 	Catalog() (event.CatalogState, error)
@@ -52,6 +54,7 @@ type View interface {
 	LiveLentGrants(subject access.Ref, now time.Time, limit int) ([]access.Grant, error)
 
 	Approval(id string) (access.Approval, error)
+	Comments(approval string) ([]access.Comment, error)
 	OpenQuestions(asker access.Ref) (int64, error)
 	PendingApprovals(limit int) ([]access.Approval, error)
 	LapsedApprovals(now time.Time, limit int) ([]access.Approval, error)
@@ -113,7 +116,9 @@ type Token struct {
 // Caller is who has authenticated.
 type Caller struct {
 	Identity access.Ref
-	BoundTo  string // what the caller proved to hold, if anything: the thumbprint of a key, or ByCertificate and that of a certificate
+	// AuthenticatedAt is when a person last logged in, as far as their token or session says; zero: nobody knows.
+	AuthenticatedAt time.Time
+	BoundTo         string // what the caller proved to hold, if anything: the thumbprint of a key, or ByCertificate and that of a certificate
 }
 
 // ByCertificate tells the thumbprint of a certificate (RFC 8705) from that of a DPoP key (RFC 9449).

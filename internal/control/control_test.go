@@ -43,18 +43,15 @@ func TestLargeRefundIsApproved(t *testing.T) {
 		t.Errorf("redeemed before the answer: %s", got)
 	}
 	for name, caller := range map[string]control.Caller{"the owner of the agent": dana, "the agent itself": support, "somebody of another team": sam} {
-		if _, _, err := w.AnswerApproval(t.Context(), caller, id, control.Reply{Approve: true}); kind(t, err) != control.NotEligible {
+		if err := answerOf(w, caller, id, control.Reply{Approve: true}); kind(t, err) != control.NotEligible {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	cards, err := w.Approvals(t.Context(), bob)
-	check(t, err)
+	cards := must[*control.Inbox](t)(w.Inbox(t.Context(), bob)).Cards
 	if len(cards) != 1 || cards[0].Purpose.Words != "a customer complains" || cards[0].Decided.Requires[0].Because == "" {
 		t.Fatalf("bob's inbox: %+v", cards)
 	}
-	approval, _, err := w.AnswerApproval(t.Context(), bob, id, control.Reply{Approve: true, TTL: 60, Reason: "seen the photos"})
-	check(t, err)
-	if approval.Status != access.ApprovalApproved {
+	if approval := w.approve(bob, id, control.Reply{TTL: 60, Reason: "seen the photos"}); approval.Status != access.ApprovalApproved {
 		t.Fatalf("status %s", approval.Status)
 	}
 	w.now = w.now.Add(10 * time.Minute)

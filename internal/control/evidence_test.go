@@ -19,9 +19,9 @@ func TestI1_I2_WhatCannotBeRecordedGivesNothing(t *testing.T) {
 	task := w.open(support, "support")
 	grant := w.ask(task, 40)
 	question := w.ask(task, 900)
-	_, _, err := w.AnswerApproval(t.Context(), bob, question.ID, control.Reply{Approve: true})
-	check(t, err)
+	w.approve(bob, question.ID, control.Reply{})
 	second := w.ask(task, 800)
+	card := must[*control.Card](t)(w.ReadApproval(t.Context(), bob, second.ID, 0)).Receipt
 	size := w.store.Size()
 	h.fail = true
 	small := control.Ask{Task: task, Action: refund, Resource: order1, Args: json.RawMessage(`{"amount":5,"reason":"late"}`)}
@@ -35,8 +35,7 @@ func TestI1_I2_WhatCannotBeRecordedGivesNothing(t *testing.T) {
 		"complete": func(ctx context.Context) (any, error) { return some(w.CompleteTask(ctx, support, task)) },
 		"pause":    func(ctx context.Context) (any, error) { return some(w.PauseTask(ctx, support, task)) },
 		"answer": func(ctx context.Context) (any, error) {
-			a, _, err := w.AnswerApproval(ctx, bob, second.ID, control.Reply{Approve: true})
-			return some(a, err)
+			return some(w.AnswerApproval(ctx, bob, second.ID, control.Reply{Approve: true, Card: card}))
 		},
 		"revoke own": func(ctx context.Context) (any, error) {
 			return some(w.RevokeGrant(ctx, support, grant.ID, control.Grounds{}))
@@ -310,7 +309,8 @@ func TestWhatComesFromOutsideIsBounded(t *testing.T) {
 }
 
 func answerOf(w *world, caller control.Caller, id string, reply control.Reply) error {
-	_, _, err := w.AnswerApproval(w.t.Context(), caller, id, reply)
+	w.t.Helper()
+	_, err := w.answer(caller, id, reply)
 	return err
 }
 

@@ -90,17 +90,22 @@ const (
 	WrongState            InvalidKind = "wrong_state"
 	NotEligible           InvalidKind = "not_eligible"
 	AlreadyAnswered       InvalidKind = "already_answered"
+	CardChanged           InvalidKind = "card_changed"
+	ReasonRequired        InvalidKind = "reason_required"
 	NotYours              InvalidKind = "not_yours"
 	AuthenticationMissing InvalidKind = "unauthenticated"
+
+	ReauthenticationRequired InvalidKind = "reauthentication_required"
 )
 
 // Invalid is an ask that cannot be decided on: nothing was recorded.
 type Invalid struct {
 	Kind      InvalidKind
 	Detail    string
-	Reason    string // with AuthenticationMissing: why, as package authn names it; may be empty
-	Temporary bool   // it cannot be known now, and may be later
-	Cause     error  // not for the caller
+	Reason    string         // with AuthenticationMissing: why, as package authn names it; may be empty
+	Temporary bool           // it cannot be known now, and may be later
+	MaxAge    access.Seconds // with ReauthenticationRequired: how long ago the login may be
+	Cause     error          // not for the caller
 }
 
 func (e *Invalid) Error() string {
@@ -154,6 +159,12 @@ func (e *Invalid) Next() string {
 		return "Somebody in the role that policy asks for, independent of the request, must answer."
 	case AlreadyAnswered:
 		return "Let somebody else answer."
+	case CardChanged:
+		return "Read the approval again, look at what has changed, and answer with the card of that."
+	case ReasonRequired:
+		return "Send the same answer with a reason."
+	case ReauthenticationRequired:
+		return "Log in again, and answer with a token or session of that login."
 	case NotYours:
 		return "Check the id: it does not exist, or not for you."
 	case AuthenticationMissing:

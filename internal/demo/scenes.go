@@ -160,7 +160,7 @@ func (p *play) person() error {
 func (p *play) judge(id string) (approved bool, err error) {
 	if p.auto {
 		p.does("bob", "looks at the card, and says yes: “photos seen”")
-		approval, err := p.bob.AnswerApproval(p.ctx, id, client.Reply{Approve: true, Reason: "photos seen"})
+		approval, err := p.answer(id, client.Reply{Approve: true, Reason: "photos seen"})
 		return err == nil && approval.Status == client.ApprovalApproved, err
 	}
 	p.say("\n   %sYou are bob, of payments. Approve this refund? [y/n]%s  (or in another terminal:", p.style.Bold, p.style.Off)
@@ -179,7 +179,7 @@ func (p *play) judge(id string) (approved bool, err error) {
 				p.say("   y or n?")
 				continue
 			}
-			approval, err := p.bob.AnswerApproval(p.ctx, id, client.Reply{Approve: answer[0] == 'y', Reason: "answered in the demo"})
+			approval, err := p.answer(id, client.Reply{Approve: answer[0] == 'y', Reason: "answered in the demo"})
 			return err == nil && approval.Status == client.ApprovalApproved, err
 		case <-time.After(time.Second):
 			approval, err := p.support.Approval(p.ctx, id)
@@ -190,6 +190,16 @@ func (p *play) judge(id string) (approved bool, err error) {
 			return false, p.ctx.Err()
 		}
 	}
+}
+
+// answer has bob look at the card, and say something to it.
+func (p *play) answer(id string, reply client.Reply) (*client.Approval, error) {
+	card, err := p.bob.Approval(p.ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	reply.Card = card.Card
+	return p.bob.AnswerApproval(p.ctx, id, reply)
 }
 
 func (p *play) never() error {

@@ -116,8 +116,9 @@ func TestAnOutsideClientIsToldToAskPeople(t *testing.T) {
 		t.Fatalf("%+v", asked)
 	}
 	id := fmt.Sprint(asked.Cause["auth_req_id"])
-	k := &talk{world: o.world}
-	k.take(t, &step{lines: []string{"POST /v1/approvals/" + id + "/answer", "as: bearer bob", `{"approve": true}`}, status: 200})
+	k := &talk{world: o.world, kept: map[string]string{}}
+	k.take(t, &step{lines: []string{"GET /v1/approvals/" + id, "as: bearer bob"}, status: 200, keep: map[string]string{"card": "card"}})
+	k.take(t, &step{lines: []string{"POST /v1/approvals/" + id + "/answer", "as: bearer bob", `{"approve": true, "card": "${card}"}`}, status: 200})
 	redeemed := o.ask(t, "redeem", map[string]any{"auth_req_id": id, "expires_in": asked.Cause["expires_in"], "interval": 0.01})
 	wanted(t, redeemed, map[string]any{"token_type": "dpop", "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"})
 	var thumbprint string

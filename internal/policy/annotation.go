@@ -36,6 +36,8 @@ type notes struct {
 	control []string
 	bounds  bounds
 	form    access.ApprovalForm
+	reason  bool           // whoever answers must say why
+	fresh   access.Seconds // whoever says yes must have logged in no longer ago
 	points  int64
 }
 
@@ -64,6 +66,8 @@ func annotations() map[string]annotation {
 		"until":    {permits, permits, "a date such as 2027-06-30", readUntil},
 		"max_uses": {permits, nil, "a whole number from 1", readMaxUses},
 		"approval": {[]class{classApproval}, nil, "resource-owner, team:NAME, 2 of team:NAME (up to 9), identity-owner or confirm", readApproval},
+		"reason":   {[]class{classApproval}, nil, "required", readReason},
+		"reauth":   {[]class{classApproval}, nil, "how long ago the approver may have logged in, a duration in whole seconds from 30s to 24h, such as 5m", readReauth},
 		"points":   {[]class{classRisk}, []class{classRisk}, "a whole number from 1 to 1000", readPoints},
 		"control":  {all, nil, "control ids with commas between, such as PR.AA-05, ASI03", readControl},
 	}
@@ -107,6 +111,17 @@ func readApproval(n *notes, text string) bool {
 	form, err := access.ParseApprovalForm(text)
 	n.form = form
 	return err == nil
+}
+
+func readReason(n *notes, text string) bool {
+	n.reason = text == "required"
+	return n.reason
+}
+
+func readReauth(n *notes, text string) bool {
+	d, err := time.ParseDuration(text)
+	n.fresh = access.Seconds(d / time.Second)
+	return err == nil && d >= 30*time.Second && d <= 24*time.Hour && d%time.Second == 0
 }
 
 func readPoints(n *notes, text string) bool {

@@ -275,7 +275,9 @@ func (d *decision) conclude(out *access.Decided, permitted, forbidden batch) {
 	if len(asked) > 0 {
 		out.Outcome, out.Code, out.Policies = access.NeedsApproval, access.CodeApprovalRequired, named(asked)
 		for _, p := range asked {
-			out.Requires = append(out.Requires, access.Requirement{Policy: p.id, Hash: p.hash, Form: p.form, Because: p.because})
+			out.Requires = append(out.Requires, access.Requirement{
+				Policy: p.id, Hash: p.hash, Form: p.form, Because: p.because, Reason: p.reason, Fresh: p.fresh,
+			})
 		}
 		return
 	}

@@ -275,7 +275,7 @@ func conformApproval(t *testing.T, f *fixture) {
 
 	answered := f.record(f.answered("q1", alice, true, access.ApprovalApproved))
 	want.Status, want.ApprovedUntil = access.ApprovalApproved, f.now.Add(time.Hour)
-	want.Answers = []access.Answer{{By: alice, Approve: true, TTL: 30, MaxUses: 2, At: answered.Time}}
+	want.Answers = []access.Answer{{By: alice, Approve: true, TTL: 30, MaxUses: 2, At: answered.Time, Entry: answered.Indexes[0]}}
 	same(t, "answered", must[access.Approval](t)(f.view().Approval("q1")), want)
 	_, err := f.try(event.Change{Drafts: []event.Draft{f.answered("q1", alice, false, access.ApprovalDenied)}})
 	wantErr(t, "a second answer of one person", err, access.ErrUnavailable)
@@ -283,6 +283,14 @@ func conformApproval(t *testing.T, f *fixture) {
 	f.record(f.decided("d1", "t1", bot, func(d *event.DecisionMade) { d.Consumed = "q1" }))
 	want.Status = access.ApprovalConsumed
 	same(t, "consumed", must[access.Approval](t)(f.view().Approval("q1")), want)
+	same(t, "no comments", must[[]access.Comment](t)(f.view().Comments("q2")), []access.Comment(nil))
+	asks, replies := f.record(f.commented("q2", alice, `"why?"`)), f.record(f.commented("q2", bot, `"because"`))
+	said := []access.Comment{{By: alice, Text: "why?", At: asks.Time}, {By: bot, Text: "because", At: replies.Time}}
+	same(t, "comments", must[[]access.Comment](t)(f.view().Comments("q2")), said)
+	f.record(event.Draft{Event: &event.ValueErased{Index: asks.Indexes[0], Slots: []string{event.SlotComment}}})
+	said[0].Text = ""
+	same(t, "comments, one erased", must[[]access.Comment](t)(f.view().Comments("q2")), said)
+
 	f.record(event.Draft{Event: &event.ApprovalLapsed{Approval: "q2"}})
 	same(t, "expired", must[access.Approval](t)(f.view().Approval("q2")).Status, access.ApprovalExpired)
 	same(t, "pending, none", list(f.view().PendingApprovals(9)), "")

@@ -50,6 +50,8 @@ func (p *projection) project(e event.Event) error {
 		return p.decision(e)
 	case *event.ApprovalAnswered:
 		return p.answer(e)
+	case *event.ApprovalCommented:
+		return p.comment(e)
 	case *event.ApprovalLapsed:
 		return p.exec(`UPDATE approvals SET status = $1, version = $2 WHERE id = $3`, string(access.ApprovalExpired), p.index, e.Approval)
 	case *event.TaskOpened:
@@ -266,8 +268,8 @@ func (p *projection) answer(e *event.ApprovalAnswered) error {
 	if e.Approve {
 		approve = 1
 	}
-	err := p.exec(`INSERT INTO answers (approval, person, approve, ttl, uses, at, version) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		e.Approval, string(e.By), approve, int64(e.TTL), e.MaxUses, micros(p.at), p.index)
+	err := p.exec(`INSERT INTO answers (approval, person, approve, ttl, uses, at, card, shown, surface, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		e.Approval, string(e.By), approve, int64(e.TTL), e.MaxUses, micros(p.at), e.Card, micros(e.ShownAt), e.Surface, p.index)
 	if err != nil {
 		return err
 	}
@@ -282,6 +284,14 @@ func (p *projection) answer(e *event.ApprovalAnswered) error {
 		ON CONFLICT (subject, action, resource, task_type) DO UPDATE SET approvals = precedents.approvals + excluded.approvals,
 		denials = precedents.denials + excluded.denials, version = excluded.version`,
 		string(e.Precedent.Subject), e.Precedent.Action.String(), e.Precedent.Resource, e.Precedent.TaskType, approve, denied, p.index)
+}
+
+// comment makes everybody who judges by the card look again.
+func (p *projection) comment(e *event.ApprovalCommented) error {
+	if err := p.exec(`INSERT INTO comments (approval, version, person, at) VALUES ($1, $2, $3, $4)`, e.Approval, p.index, string(e.By), micros(p.at)); err != nil {
+		return err
+	}
+	return p.exec(`UPDATE approvals SET version = $1 WHERE id = $2`, p.index, e.Approval)
 }
 
 func (p *projection) taskChanged(e *event.TaskChanged) error {

@@ -25,7 +25,7 @@ func anyDraft(t *rapid.T, f *fixture) event.Draft {
 	id := func() string { return fmt.Sprint("d", rapid.IntRange(0, 30).Draw(t, "id")) }
 	task := func() string { return of("t1", "t2", "t3") }
 	who := rapid.SampledFrom([]access.Ref{bot, other, alice}).Draw(t, "who")
-	switch rapid.IntRange(0, 13).Draw(t, "event") {
+	switch rapid.IntRange(0, 14).Draw(t, "event") {
 	case 0:
 		return f.object(of(event.KindIdentity, "resource"), who, of(event.OpAdded, event.OpChanged, event.OpRemoved))
 	case 1:
@@ -47,6 +47,8 @@ func anyDraft(t *rapid.T, f *fixture) event.Draft {
 		return event.Draft{Task: task(), Event: &event.UseDecided{Grant: id(), Counted: rapid.SliceOfN(rapid.Custom(func(*rapid.T) string { return id() }), 0, 3).Draw(t, "counted")}}
 	case 11:
 		return event.Draft{Task: task(), Event: &event.GrantEnded{ID: id(), Reason: access.EndRevoked}}
+	case 13:
+		return f.commented(id(), who, `"said"`)
 	case 12:
 		d := reported("s", f.now, f.Pseudonym(who), "p_1")
 		d.Event.(*event.FactsReported).Gone = []event.Pseudonym{event.Pseudonym(of("p_1", "p_2"))}

@@ -89,7 +89,7 @@ const (
 	restedEntries = `SELECT version FROM tasks UNION ALL SELECT opened FROM tasks UNION ALL SELECT last FROM task_log
 		UNION ALL SELECT version FROM task_labels UNION ALL SELECT version FROM decisions UNION ALL SELECT version FROM grants
 		UNION ALL SELECT decided FROM grants UNION ALL SELECT version FROM approvals UNION ALL SELECT decided FROM approvals
-		UNION ALL SELECT version FROM answers UNION ALL SELECT version FROM usage UNION ALL SELECT version FROM touched
+		UNION ALL SELECT version FROM answers UNION ALL SELECT version FROM comments UNION ALL SELECT version FROM usage UNION ALL SELECT version FROM touched
 		UNION ALL SELECT version FROM precedents`
 )
 

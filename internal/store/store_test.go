@@ -278,9 +278,13 @@ func (f *fixture) asks(d *event.DecisionMade) {
 
 func (f *fixture) answered(id string, by access.Ref, approve bool, status access.ApprovalStatus) event.Draft {
 	return event.Draft{Values: values(event.SlotReason, `"because"`), Event: &event.ApprovalAnswered{
-		Approval: id, By: f.Pseudonym(by), Approve: approve, TTL: 30, MaxUses: 2, Status: status, ApprovedUntil: f.now.Add(time.Hour),
+		Approval: id, By: f.Pseudonym(by), Card: "sha256:00", ShownAt: f.now.Add(-time.Minute), Surface: "console", Approve: approve, TTL: 30, MaxUses: 2, Status: status, ApprovedUntil: f.now.Add(time.Hour),
 		Precedent: &event.PrecedentOf{Subject: f.Pseudonym(bot), Action: read1, Resource: "Doc" + id, TaskType: "support"},
 	}}
+}
+
+func (f *fixture) commented(id string, by access.Ref, text string) event.Draft {
+	return event.Draft{Values: values(event.SlotComment, text), Event: &event.ApprovalCommented{Approval: id, By: f.Pseudonym(by)}}
 }
 
 func reported(source string, at time.Time, refs ...event.Pseudonym) event.Draft {
@@ -342,7 +346,7 @@ func (f *fixture) shortHistory() {
 	f.now = f.now.Add(time.Second)
 	f.record(
 		f.answered("q1", alice, true, access.ApprovalApproved), f.answered("q2", alice, false, access.ApprovalDenied),
-		event.Draft{Event: &event.ApprovalLapsed{Approval: "q3"}},
+		f.commented("q3", alice, `"why?"`), f.commented("q3", bot, `"because"`), event.Draft{Event: &event.ApprovalLapsed{Approval: "q3"}},
 		f.decided("d4", "t1", bot, func(d *event.DecisionMade) { d.Consumed = "q1" }),
 		event.Draft{Task: "t1", Event: &event.GrantReissued{ID: "d5", Replaces: "d4"}},
 		event.Draft{Task: "t1", Event: &event.ActionReported{Grant: "d5", Source: event.Observed}, Values: values(event.SlotDetail, `{}`)},

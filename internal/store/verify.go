@@ -26,7 +26,7 @@ type table struct {
 func authoritative() []table {
 	return []table{
 		{"catalog", 2}, {"catalog_version", 1}, {"identities", 1}, {"facts", 1}, {"tasks", 1}, {"task_log", 1}, {"task_labels", 2},
-		{"decisions", 1}, {"grants", 1}, {"approvals", 1}, {"answers", 2}, {"usage", 3}, {"touched", 2}, {"precedents", 4},
+		{"decisions", 1}, {"grants", 1}, {"approvals", 1}, {"answers", 2}, {"comments", 2}, {"usage", 3}, {"touched", 2}, {"precedents", 4},
 		{"migrations", 1}, // not of the log, but of this version
 	}
 }

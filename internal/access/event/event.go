@@ -34,6 +34,8 @@ const (
 	SlotInput    = "input"    // of a decision: an Input
 	SlotPurpose  = "purpose"  // of a task: a Purpose
 	SlotReason   = "reason"   // of an answer or an administrative act
+	SlotCounter  = "counter"  // of a no: what would be looked at more kindly
+	SlotComment  = "comment"  // of a comment: its text
 	SlotDetail   = "detail"   // of a reported action
 )
 
@@ -155,10 +157,13 @@ type Usage struct {
 	Window access.Seconds `json:"window"`
 }
 
-// ApprovalAnswered records what one person said, and where the approval stands now. Value: reason.
+// ApprovalAnswered records what one person said, and where the approval stands now. Values: reason, counter.
 type ApprovalAnswered struct {
 	Approval      string                `json:"approval"`
 	By            Pseudonym             `json:"by"`
+	Card          string                `json:"card"`     // digest of what they were shown
+	ShownAt       time.Time             `json:"shown_at"` // when
+	Surface       string                `json:"surface"`  // where they answered
 	Approve       bool                  `json:"approve"`
 	TTL           access.Seconds        `json:"ttl,omitempty"`
 	MaxUses       int64                 `json:"max_uses,omitempty"`
@@ -173,6 +178,12 @@ type PrecedentOf struct {
 	Action   access.Ref `json:"action"`
 	Resource string     `json:"resource"` // its type
 	TaskType string     `json:"task_type"`
+}
+
+// ApprovalCommented records that somebody said something about a question. Value: comment.
+type ApprovalCommented struct {
+	Approval string    `json:"approval"`
+	By       Pseudonym `json:"by"`
 }
 
 // ApprovalLapsed records that nobody answered in time.
@@ -303,25 +314,26 @@ type LogRestored struct {
 
 // The CloudEvents types, one per event.
 
-func (Installed) EventType() string        { return "writ.installed" }
-func (CatalogChanged) EventType() string   { return "writ.catalog.changed" }
-func (PolicyActivated) EventType() string  { return "writ.policy.activated" }
-func (FactsReported) EventType() string    { return "writ.facts.reported" }
-func (DecisionMade) EventType() string     { return "writ.decision.made" }
-func (ApprovalAnswered) EventType() string { return "writ.approval.answered" }
-func (ApprovalLapsed) EventType() string   { return "writ.approval.lapsed" }
-func (TaskOpened) EventType() string       { return "writ.task.opened" }
-func (TaskChanged) EventType() string      { return "writ.task.changed" }
-func (TaskSealed) EventType() string       { return "writ.task.sealed" }
-func (GrantEnded) EventType() string       { return "writ.grant.ended" }
-func (GrantReissued) EventType() string    { return "writ.grant.reissued" }
-func (ActionReported) EventType() string   { return "writ.action.reported" }
-func (UseDecided) EventType() string       { return "writ.use.decided" }
-func (CredentialIssued) EventType() string { return "writ.credential.issued" }
-func (IdentityChanged) EventType() string  { return "writ.identity.changed" }
-func (ValueErased) EventType() string      { return "writ.value.erased" }
-func (LogPruned) EventType() string        { return "writ.log.pruned" }
-func (LogRestored) EventType() string      { return "writ.log.restored" }
+func (Installed) EventType() string         { return "writ.installed" }
+func (CatalogChanged) EventType() string    { return "writ.catalog.changed" }
+func (PolicyActivated) EventType() string   { return "writ.policy.activated" }
+func (FactsReported) EventType() string     { return "writ.facts.reported" }
+func (DecisionMade) EventType() string      { return "writ.decision.made" }
+func (ApprovalAnswered) EventType() string  { return "writ.approval.answered" }
+func (ApprovalCommented) EventType() string { return "writ.approval.commented" }
+func (ApprovalLapsed) EventType() string    { return "writ.approval.lapsed" }
+func (TaskOpened) EventType() string        { return "writ.task.opened" }
+func (TaskChanged) EventType() string       { return "writ.task.changed" }
+func (TaskSealed) EventType() string        { return "writ.task.sealed" }
+func (GrantEnded) EventType() string        { return "writ.grant.ended" }
+func (GrantReissued) EventType() string     { return "writ.grant.reissued" }
+func (ActionReported) EventType() string    { return "writ.action.reported" }
+func (UseDecided) EventType() string        { return "writ.use.decided" }
+func (CredentialIssued) EventType() string  { return "writ.credential.issued" }
+func (IdentityChanged) EventType() string   { return "writ.identity.changed" }
+func (ValueErased) EventType() string       { return "writ.value.erased" }
+func (LogPruned) EventType() string         { return "writ.log.pruned" }
+func (LogRestored) EventType() string       { return "writ.log.restored" }
 
 // Decode reads the data of an entry of the given type: names exactly as they are written, each once. ok is false for a type this
 // version does not know.
@@ -347,6 +359,8 @@ func blank(eventType string) Event {
 		return &DecisionMade{}
 	case ApprovalAnswered{}.EventType():
 		return &ApprovalAnswered{}
+	case ApprovalCommented{}.EventType():
+		return &ApprovalCommented{}
 	case ApprovalLapsed{}.EventType():
 		return &ApprovalLapsed{}
 	case TaskOpened{}.EventType():

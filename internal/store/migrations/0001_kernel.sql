@@ -124,8 +124,18 @@ CREATE TABLE answers (
     ttl      BIGINT NOT NULL,
     uses     BIGINT NOT NULL,
     at       BIGINT NOT NULL,
+    card     TEXT   NOT NULL, -- digest of what the person was shown
+    shown    BIGINT NOT NULL, -- when
+    surface  TEXT   NOT NULL,
     version  BIGINT NOT NULL,
     PRIMARY KEY (approval, person)
+){{clustered}};
+CREATE TABLE comments (
+    approval TEXT   NOT NULL,
+    version  BIGINT NOT NULL, -- of the entry that the text lies beside
+    person   TEXT   NOT NULL, -- or the agent that asked
+    at       BIGINT NOT NULL,
+    PRIMARY KEY (approval, version)
 ){{clustered}};
 CREATE TABLE usage (
     subject TEXT   NOT NULL,
