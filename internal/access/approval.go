@@ -24,9 +24,20 @@ const (
 	ApprovalConsumed ApprovalStatus = "consumed" // a grant was made from it
 )
 
+// ApprovalKind tells a question that a grant can come of from those whose answers are only to be known.
+type ApprovalKind string
+
+// The kinds of questions.
+const (
+	KindRequest   ApprovalKind = ""          // before something is granted
+	KindEmergency ApprovalKind = "emergency" // after something was granted in an emergency: was it right?
+	KindSample    ApprovalKind = "sample"    // after something was granted as routine: was it?
+)
+
 // Approval is the question put to people when the outcome is needs_approval, and their answers.
 type Approval struct {
 	ID            string         `json:"id"`
+	Kind          ApprovalKind   `json:"kind,omitempty"`
 	Task          string         `json:"task"`
 	Subject       Ref            `json:"subject"`
 	Status        ApprovalStatus `json:"status"`
@@ -236,6 +247,8 @@ func (a *Approval) Usable(now time.Time) Code {
 	switch {
 	case a.Status == ApprovalDenied:
 		return CodeApprovalDenied
+	case a.Kind != KindRequest && a.Status != ApprovalPending:
+		return CodeApprovalExpired // there is nothing to make of it
 	case a.Status == ApprovalPending && now.Before(a.ExpiresAt):
 		return CodeApprovalRequired
 	case a.Status == ApprovalApproved && now.Before(a.ApprovedUntil):

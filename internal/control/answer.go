@@ -187,7 +187,7 @@ func (r *Reply) draft(v View, card *Card, after *access.Approval, shownAt time.T
 			Subject: v.Pseudonym(card.Request.Subject), Action: card.Request.Action, Resource: card.Request.Resource.Type, TaskType: task.Type,
 		}
 	}
-	draft := withReason([]event.Draft{{Task: after.Task, Event: e}}, r.Reason)[0]
+	draft := withReason([]event.Draft{{Task: taskOf(after), Event: e}}, r.Reason)[0]
 	if r.Counter == nil {
 		return draft, nil
 	}
@@ -207,6 +207,15 @@ func independent(requires []access.Requirement) bool {
 		}
 	}
 	return false
+}
+
+// taskOf is the task that what is said about a question belongs to: a question that is asked afterwards may outlive its task, and
+// nothing comes after a seal.
+func taskOf(a *access.Approval) string {
+	if a.Kind != access.KindRequest {
+		return ""
+	}
+	return a.Task
 }
 
 // counterOf reads the offer that came with the no that ended a question.
@@ -279,7 +288,7 @@ func (c *Control) Comment(ctx context.Context, caller Caller, id, text string) (
 		}
 		value, err := json.Marshal(text)
 		return event.Change{Drafts: []event.Draft{{
-			Task: approval.Task, Event: &event.ApprovalCommented{Approval: id, By: v.Pseudonym(caller.Identity)},
+			Task: taskOf(&approval), Event: &event.ApprovalCommented{Approval: id, By: v.Pseudonym(caller.Identity)},
 			Values: map[string]json.RawMessage{event.SlotComment: value},
 		}}}, err
 	})

@@ -394,7 +394,7 @@ func (c *Control) Sweep(ctx context.Context) (int, error) {
 		}
 		lapsed = lapsed[:0]
 		for i := range silent {
-			drafts = append(drafts, event.Draft{Task: silent[i].Task, Event: &event.ApprovalLapsed{Approval: silent[i].ID}})
+			drafts = append(drafts, event.Draft{Task: taskOf(&silent[i]), Event: &event.ApprovalLapsed{Approval: silent[i].ID}})
 			lapsed = append(lapsed, silent[i].ID)
 		}
 		seals, err := c.seals(v, now, most)

@@ -168,9 +168,9 @@ func (p *projection) decision(e *event.DecisionMade) error {
 		}
 	}
 	if e.Asked != nil {
-		err := p.exec(`INSERT INTO approvals (id, decided, task, subject, asker, status, asked_at, expires_at, approved_until, version)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $2)`,
-			e.ID, p.index, p.task, string(e.Subject), string(cmp.Or(e.Lender, e.Subject)), string(access.ApprovalPending), micros(p.at), micros(e.Asked.ExpiresAt))
+		err := p.exec(`INSERT INTO approvals (id, kind, decided, task, subject, asker, status, asked_at, expires_at, approved_until, version)
+			VALUES ($1, $9, $2, $3, $4, $5, $6, $7, $8, 0, $2)`,
+			e.ID, p.index, p.task, string(e.Subject), string(cmp.Or(e.Lender, e.Subject)), string(access.ApprovalPending), micros(p.at), micros(e.Asked.ExpiresAt), string(e.Asked.Kind))
 		if err != nil {
 			return err
 		}

@@ -309,7 +309,7 @@ func (v *View) OverdueTasks(now time.Time, limit int) ([]access.Task, error) {
 func (v *View) EndedTasks(goneBy time.Time, limit int) ([]access.Task, error) {
 	return v.tasks(`SELECT `+taskColumns+` FROM tasks WHERE tasks.status = 'ended'
 		AND COALESCE((SELECT MAX(expires_at) FROM grants WHERE grants.task = tasks.id), 0) <= $1
-		AND NOT EXISTS (SELECT 1 FROM approvals WHERE approvals.task = tasks.id AND approvals.status = 'pending') LIMIT $2`, micros(goneBy), limit)
+		AND NOT EXISTS (SELECT 1 FROM approvals WHERE approvals.task = tasks.id AND approvals.status = 'pending' AND kind = '') LIMIT $2`, micros(goneBy), limit)
 }
 
 func (v *View) tasks(text string, args ...any) ([]access.Task, error) {

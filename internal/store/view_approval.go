@@ -26,7 +26,7 @@ const approvalVersion = `SELECT version FROM approvals WHERE id = $1`
 
 // OpenQuestions counts the questions that an identity has caused and that wait for people: about itself, or whom it lends to.
 func (v *View) OpenQuestions(asker access.Ref) (int64, error) {
-	return v.number(`SELECT COUNT(*) FROM approvals WHERE asker = $1 AND status = 'pending'`, string(v.store.names.of(asker)))
+	return v.number(`SELECT COUNT(*) FROM approvals WHERE asker = $1 AND status = 'pending' AND kind = ''`, string(v.store.names.of(asker)))
 }
 
 // PendingApprovals lists the questions that wait for people, oldest first, at most limit.
@@ -37,17 +37,17 @@ func (v *View) PendingApprovals(limit int) ([]access.Approval, error) {
 // LapsedApprovals lists the questions that nobody answered in time, or whose task has ended, at most limit.
 func (v *View) LapsedApprovals(now time.Time, limit int) ([]access.Approval, error) {
 	return v.approvals(`WHERE status = 'pending' AND (expires_at <= $1
-		OR task IN (SELECT id FROM tasks WHERE tasks.status = 'ended')) ORDER BY id LIMIT $2`, micros(now), limit)
+		OR kind = '' AND task IN (SELECT id FROM tasks WHERE tasks.status = 'ended')) ORDER BY id LIMIT $2`, micros(now), limit)
 }
 
 func (v *View) approvals(where string, args ...any) ([]access.Approval, error) {
 	var out []access.Approval
-	err := v.on.each(v.ctx, `SELECT id, decided, task, subject, status, asked_at, expires_at, approved_until, version FROM approvals `+where, args,
+	err := v.on.each(v.ctx, `SELECT id, kind, decided, task, subject, status, asked_at, expires_at, approved_until, version FROM approvals `+where, args,
 		func(row func(...any) error) error {
 			var a access.Approval
 			var subject string
 			var asked, expires, until, version int64
-			if err := row(&a.ID, &a.Decided, &a.Task, &subject, (*string)(&a.Status), &asked, &expires, &until, &version); err != nil {
+			if err := row(&a.ID, (*string)(&a.Kind), &a.Decided, &a.Task, &subject, (*string)(&a.Status), &asked, &expires, &until, &version); err != nil {
 				return err
 			}
 			a.Subject = v.store.names.ref(event.Pseudonym(subject))

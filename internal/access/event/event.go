@@ -137,8 +137,9 @@ type CredentialMade struct {
 
 // ApprovalAsked is a question put to people. Its id is the decision's.
 type ApprovalAsked struct {
-	Requires  []Asked   `json:"requires"`
-	ExpiresAt time.Time `json:"expires_at"`
+	Kind      access.ApprovalKind `json:"kind,omitempty"`
+	Requires  []Asked             `json:"requires"`
+	ExpiresAt time.Time           `json:"expires_at"`
 }
 
 // Asked is one requirement of a question.

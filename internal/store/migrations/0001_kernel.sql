@@ -106,6 +106,7 @@ CREATE INDEX grants_by_task ON grants (task, version);
 CREATE INDEX grants_lent ON grants (subject) WHERE parent <> '';
 CREATE TABLE approvals (
     id             TEXT PRIMARY KEY,
+    kind           TEXT   NOT NULL, -- empty: a grant can come of it
     decided        BIGINT NOT NULL,
     task           TEXT   NOT NULL,
     subject        TEXT   NOT NULL,
