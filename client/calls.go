@@ -105,7 +105,12 @@ func (c *Client) RevokeGrant(ctx context.Context, id string, revocation Revocati
 	return call[Done](ctx, c, post(below("/v1/grants/%s/revoke", id), revocation).repeatable())
 }
 
-// Approvals lists the questions that the caller may answer, the riskiest first, at most 100.
+// SetAway says until when the caller, a person, is away; a time that is past: they are back.
+func (c *Client) SetAway(ctx context.Context, until time.Time) (*Away, error) {
+	return call[Away](ctx, c, post("/v1/away", Absence{Until: until}))
+}
+
+// Approvals lists the questions that the caller is asked, the riskiest first, at most 100.
 func (c *Client) Approvals(ctx context.Context) ([]Approval, error) {
 	out, err := call[Approvals](ctx, c, get("/v1/approvals"))
 	if err != nil {

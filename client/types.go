@@ -300,6 +300,7 @@ type Approval struct {
 	ExpiresAt     time.Time  `json:"expires_at"`              // of the question
 	ApprovedUntil time.Time  `json:"approved_until,omitzero"` // of the yes: redeem it before
 	MayAnswer     bool       `json:"may_answer,omitempty"`    // the reader
+	Asked         bool       `json:"asked,omitempty"`         // the reader is among those who are asked now
 	Request       *Asked     `json:"request,omitempty"`
 	Account       *Account   `json:"account,omitempty"`
 	TaskType      string     `json:"task_type,omitempty"`
@@ -359,7 +360,19 @@ type Answer struct {
 	At      time.Time `json:"at"`
 }
 
-// Approvals are the questions that the caller may answer, the riskiest first.
+// Absence says until when the caller is away; a time that is past: they are back.
+type Absence struct {
+	Until time.Time `json:"until"`
+}
+
+// Away is what an absence means.
+type Away struct {
+	Until      time.Time `json:"until"`
+	Substitute string    `json:"substitute,omitempty"` // who is asked in their place; none: nobody is
+	Evidence   Evidence  `json:"evidence"`
+}
+
+// Approvals are the questions that the caller is asked or may answer, the riskiest first.
 type Approvals struct {
 	Approvals []Approval `json:"approvals"`       // at most 100
 	Total     int        `json:"total,omitempty"` // with those that are not listed

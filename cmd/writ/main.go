@@ -50,6 +50,7 @@ type commands struct {
 	Approvals  approvalsCommand  `cmd:"" help:"List the questions that wait for you."`
 	Approve    approveCommand    `cmd:"" help:"Say yes to a question."`
 	Deny       denyCommand       `cmd:"" help:"Say no to a question, and what you would look at more kindly."`
+	Away       awayCommand       `cmd:"" help:"Say until when you are away: your substitute is asked in your place."`
 	Comment    commentCommand    `cmd:"" help:"Ask back about a question, or reply to that."`
 	Revoke     revokeCommand     `cmd:"" help:"End a grant, a task, or everything an identity has."`
 	Identity   identityCommand   `cmd:"" help:"List identities, suspend, resume and retire them, adopt unknown ones."`

@@ -1,6 +1,8 @@
 package access
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
 	"slices"
 	"time"
@@ -103,19 +105,40 @@ const clockSkew = time.Minute
 // People resolves the forms of approval to humans. Index and the statuses of identities answer it.
 type People interface {
 	Humans(team string) []Ref
+	Team(name string) (*Team, bool)
 	Identity(id Ref) (*Identity, bool)
 	OwnerOf(resource Ref) (Ref, bool)
 	IsActive(id Ref) bool
+	IsAway(id Ref) bool
+	Behind() []Ref // whoever is in or behind the asking besides those whom the request names, such as an enforcement point and its owner
 }
 
-// involved are those who asked, those it is asked for, and whoever answers for them: nobody of them is independent (I6).
+// acting is who has a human's roles now: the human, or while they are away their substitute, if they have one who is there. Absence
+// moves a role: it is never held by two.
+func acting(human Ref, people People) Ref {
+	if !people.IsAway(human) {
+		return human
+	}
+	identity, ok := people.Identity(human)
+	if !ok || identity.Substitute.IsZero() || people.IsAway(identity.Substitute) {
+		return Ref{}
+	}
+	return identity.Substitute
+}
+
+// involved are those who asked, those it is asked for, whoever answers for them, and who acts for those now: nobody of them is
+// independent (I6).
 func involved(in *Input, people People) map[Ref]bool {
 	out := map[Ref]bool{}
-	add := func(id Ref) {
+	near := func(id Ref) {
 		out[id] = true
+		out[acting(id, people)] = true
+	}
+	add := func(id Ref) {
+		near(id)
 		if identity, ok := people.Identity(id); ok {
-			out[identity.Owner] = true
-			out[identity.Principal] = true
+			near(identity.Owner)
+			near(identity.Principal)
 		}
 	}
 	add(in.Caller)
@@ -124,33 +147,45 @@ func involved(in *Input, people People) map[Ref]bool {
 	for i := range in.Standing.Chain {
 		add(in.Standing.Chain[i].Subject)
 	}
+	for _, id := range people.Behind() {
+		near(id)
+	}
 	return out
 }
 
-// Eligible lists the humans who may answer one form of approval for a request, ordered by id.
+// Eligible lists the humans who may answer one form of approval for a request, ordered by id. Only principals themselves confirm.
 func Eligible(form ApprovalForm, in *Input, people People) []Ref {
-	var candidates []Ref
+	var holders []Ref
 	switch form.Kind {
 	case FormTeam:
-		candidates = people.Humans(form.Team)
+		holders = people.Humans(form.Team)
 	case FormResourceOwner:
 		if owner, ok := people.OwnerOf(in.Request.Resource); ok {
-			candidates = []Ref{owner}
+			holders = []Ref{owner}
 		}
 	case FormIdentityOwner:
 		if identity, ok := people.Identity(in.Request.Subject); ok {
-			candidates = []Ref{identity.Owner}
+			holders = []Ref{identity.Owner}
 		}
 	case FormConfirm:
-		candidates = []Ref{in.Request.Principal}
+		holders = []Ref{in.Request.Principal}
 	}
 	near := map[Ref]bool{}
 	if form.Independent() {
 		near = involved(in, people)
 	}
-	return slices.DeleteFunc(slices.Clone(candidates), func(human Ref) bool {
-		return human.Type != TypeHuman || near[human] || human == in.Request.Subject || !people.IsActive(human)
-	})
+	var out []Ref
+	for _, holder := range holders {
+		human := holder
+		if form.Kind != FormConfirm {
+			human = acting(holder, people)
+		}
+		if human.Type == TypeHuman && !near[human] && !near[holder] && human != in.Request.Subject && people.IsActive(human) {
+			out = append(out, human)
+		}
+	}
+	slices.SortFunc(out, Ref.Compare)
+	return slices.Compact(out)
 }
 
 // forms is the union of what the requirements ask for: of equal kinds and teams the larger count.
@@ -205,6 +240,34 @@ func (a *Approval) MayAnswer(human Ref, in *Input, people People) bool {
 	return slices.ContainsFunc(a.Requires, func(r Requirement) bool {
 		return slices.Contains(Eligible(r.Form, in, people), human)
 	})
+}
+
+// Asked lists the people whom the question is put to now, of those who may answer: of a team that asks a few first, as many, and one
+// more for each time that has passed without an end; of all else everybody. Who comes first differs from question to question, and is
+// the same for everybody who reckons it.
+func (a *Approval) Asked(in *Input, people People, now time.Time) []Ref {
+	var out []Ref
+	for _, form := range forms(a.Requires) {
+		able := Eligible(form, in, people)
+		team, ok := people.Team(form.Team)
+		if form.Kind == FormTeam && ok && team.AskFirst > 0 {
+			most := max(team.AskFirst, form.Count)
+			if team.NextAfter > 0 {
+				most += int(now.Sub(a.AskedAt) / team.NextAfter.Duration())
+			}
+			slices.SortFunc(able, func(x, y Ref) int { return bytes.Compare(a.turn(x), a.turn(y)) })
+			able = able[:min(most, len(able))]
+		}
+		out = append(out, able...)
+	}
+	slices.SortFunc(out, Ref.Compare)
+	return slices.Compact(out)
+}
+
+// turn orders people differently for each question, so that the first ones are not always the same.
+func (a *Approval) turn(human Ref) []byte {
+	sum := sha256.Sum256([]byte(a.ID + "\x00" + human.String()))
+	return sum[:]
 }
 
 // Answered is the approval after one more answer. in is the input of the decision that asked.

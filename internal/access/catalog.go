@@ -22,8 +22,9 @@ type Identity struct {
 	ID         Ref             `json:"id"`
 	Owner      Ref             `json:"owner,omitzero"` // a Human; humans answer for themselves
 	Purpose    string          `json:"purpose,omitempty"`
-	Principal  Ref             `json:"principal,omitzero"` // the Human it runs for, set by its owner
-	Match      []Match         `json:"match,omitempty"`    // how it is known; none means it cannot call
+	Principal  Ref             `json:"principal,omitzero"`  // the Human it runs for, set by its owner
+	Substitute Ref             `json:"substitute,omitzero"` // of a Human: who is asked in their place while they are away
+	Match      []Match         `json:"match,omitempty"`     // how it is known; none means it cannot call
 	ReviewBy   string          `json:"review_by,omitempty"`
 	Attributes json.RawMessage `json:"attributes,omitempty"`
 }
@@ -40,6 +41,10 @@ type Team struct {
 	Name    string `json:"name"`
 	Owner   Ref    `json:"owner"`
 	Members []Ref  `json:"members,omitempty"` // identities or other teams
+	// AskFirst is how many of those who may answer a question are asked at first, and NextAfter after how long one more is, each time.
+	// 0: all are asked at once; nobody more is asked.
+	AskFirst  int     `json:"ask_first,omitempty"`
+	NextAfter Seconds `json:"next_after,omitempty"`
 }
 
 // Resource is one thing that access can be asked for.

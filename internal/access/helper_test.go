@@ -68,7 +68,12 @@ func (a always) Decide(*Input) Decided {
 type town struct {
 	*Index
 	gone []Ref
+	away []Ref
 }
+
+func (p town) Behind() []Ref { return nil }
+
+func (p town) IsAway(id Ref) bool { return slices.Contains(p.away, id) }
 
 func (p town) IsActive(id Ref) bool {
 	_, ok := p.Identity(id)
@@ -102,7 +107,7 @@ func smallTown(gone ...Ref) town {
 	for _, name := range []string{"ada", "bob", "cy", "olga", "pat", "lee", "paul"} {
 		c.Identities = append(c.Identities, Identity{ID: human(name)})
 	}
-	return town{NewIndex(c), gone}
+	return town{Index: NewIndex(c), gone: gone}
 }
 
 func requires(forms ...string) []Requirement {

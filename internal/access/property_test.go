@@ -388,7 +388,7 @@ func TestI6_WhoeverAnswersIsNotInvolved(t *testing.T) {
 			question.Requires = append(question.Requires, requires("resource-owner")...)
 		}
 		for _, who := range parties {
-			after, err := question.Answered(Answer{By: who, Approve: true, At: noon()}, in, town{x, gone})
+			after, err := question.Answered(Answer{By: who, Approve: true, At: noon()}, in, town{Index: x, gone: gone})
 			if err == nil && (slices.Contains(involved, who) || slices.Contains(gone, who) || who.Type != TypeHuman) {
 				t.Fatalf("%v answered, and is one of %v or of %v", who, involved, gone)
 			}

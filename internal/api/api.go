@@ -185,13 +185,14 @@ func (s *server) routes() []route {
 		{method: post, path: "/v1/grants/{id}/actions", handle: s.reportAction, body: mustBody},
 		{method: post, path: "/v1/grants/{id}/revoke", handle: s.revokeGrant, body: mayBody},
 
-		{method: get, path: "/v1/approvals", handle: s.approvals},
+		{method: get, path: "/v1/approvals", handle: s.approvals, query: []string{"all"}},
 		{method: get, path: "/v1/approvals/{id}", handle: s.readApproval, query: []string{"wait"}, timeout: maxWait},
 		{method: post, path: "/v1/approvals/{id}/answer", handle: s.answerApproval, body: mustBody},
 		{method: post, path: "/v1/approvals/{id}/comments", handle: s.comment, body: mustBody},
 		{method: post, path: "/v1/approvals/{id}/redeem", handle: s.redeem, key: true},
 
 		{method: get, path: "/v1/whoami", handle: s.whoami},
+		{method: post, path: "/v1/away", handle: s.away, body: mustBody},
 		{method: get, path: "/v1/access", handle: s.why, query: []string{"subject", "at"}},
 		{method: get, path: "/v1/identities", handle: s.identities, query: []string{"owner", "overdue", "after", "limit"}},
 		{method: get, path: "/v1/identities/show", handle: s.showIdentity, query: []string{"id"}},

@@ -12,7 +12,11 @@ import (
 )
 
 func (s *server) approvals(c *call) (*reply, error) {
-	inbox, err := s.Control.Inbox(c.Context(), c.caller)
+	all := c.URL.Query().Get("all")
+	if all != "" && all != "true" {
+		return nil, fault(codeInvalidQuery, "all: true, or leave it out")
+	}
+	inbox, err := s.Control.Inbox(c.Context(), c.caller, all == "true")
 	if err != nil {
 		return nil, err
 	}

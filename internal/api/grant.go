@@ -200,6 +200,18 @@ func (s *server) whoami(c *call) (*reply, error) {
 	return &reply{value: client.Identity{Identity: c.caller.Identity.String(), BoundTo: c.caller.BoundTo}}, nil
 }
 
+func (s *server) away(c *call) (*reply, error) {
+	body, err := decode[client.Absence](c, "until")
+	if err != nil {
+		return nil, err
+	}
+	away, err := s.Control.SetAway(c.Context(), c.caller, body.Until)
+	if err != nil {
+		return nil, err
+	}
+	return &reply{value: client.Away{Until: away.Until, Substitute: nameOf(away.Substitute), Evidence: client.Evidence{Index: away.Evidence}}}, nil
+}
+
 func (s *server) why(c *call) (*reply, error) {
 	query := c.URL.Query()
 	subject := c.caller.Identity

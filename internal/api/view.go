@@ -108,7 +108,7 @@ func approvalOf(a *access.Approval) *client.Approval {
 // cardOf is a question as its reader may see it: all but its subject see the whole card.
 func cardOf(card *control.Card, reader access.Ref) *client.Approval {
 	out := approvalOf(&card.Approval)
-	out.MayAnswer = card.MayAnswer
+	out.MayAnswer, out.Asked = card.MayAnswer, card.Asked
 	out.Evidence = &client.Evidence{Index: card.Evidence}
 	if !card.Request.Subject.IsZero() { // else what was asked has been erased
 		out.Request = askedOf(&card.Request)

@@ -15,7 +15,7 @@ import (
 // and reports whether the object's own name could be read.
 
 func (r *reader) identity(n *yaml.Node) bool {
-	o, ok := r.object(n, "an identity", "id", "owner", "purpose", "principal", "match", "review_by", "attributes")
+	o, ok := r.object(n, "an identity", "id", "owner", "purpose", "principal", "substitute", "match", "review_by", "attributes")
 	if !ok {
 		return false
 	}
@@ -35,7 +35,14 @@ func (r *reader) identity(n *yaml.Node) bool {
 	case id.Type == access.TypeHuman:
 		o.absent("owner", "humans answer for themselves")
 		o.absent("principal", "a human acts in its own name")
+		v.Substitute = o.ref("substitute", wantHuman)
+		if v.Substitute == id {
+			r.add(r.at(o.values["substitute"]), "substitute is this person: name another one, or nobody")
+		}
 	default:
+		if n, ok := o.values["substitute"]; ok {
+			r.add(r.at(n), "substitute is for people, who are asked, and away at times: remove it")
+		}
 		v.Owner = o.owner()
 		v.Principal = o.ref("principal", wantHuman)
 		o.require("purpose", "what it is for, in words")
@@ -46,11 +53,16 @@ func (r *reader) identity(n *yaml.Node) bool {
 }
 
 func (r *reader) team(n *yaml.Node) bool {
-	o, ok := r.object(n, "a team", "name", "owner", "members")
+	o, ok := r.object(n, "a team", "name", "owner", "members", "ask_first", "next_after")
 	if !ok {
 		return false
 	}
-	v := access.Team{Name: o.name(), Owner: o.owner()}
+	v := access.Team{
+		Name: o.name(), Owner: o.owner(), AskFirst: o.number("ask_first", MaxMembers), NextAfter: o.duration("next_after", minNext, maxNext),
+	}
+	if v.NextAfter > 0 && v.AskFirst == 0 {
+		r.add(r.at(o.values["next_after"]), "next_after needs ask_first: else all are asked at once, and nobody is left")
+	}
 	members := o.refs("members", wantParty, MaxMembers)
 	v.Members = values(members)
 	return o.keep(v.Name != "", KindTeam, v.Name, func() {

@@ -35,4 +35,6 @@ const (
 	minHeartbeat = 5 * time.Second
 	maxFreshness = 365 * 24 * time.Hour
 	maxOpen      = 100_000
+	minNext      = time.Minute
+	maxNext      = 24 * time.Hour
 )

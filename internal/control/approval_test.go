@@ -76,7 +76,7 @@ func TestI6_NobodyApprovesTheirOwnRequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			question := must[*control.Answer](t)(w.Request(t.Context(), c.asks, large))
 			mine := false
-			for _, card := range must[*control.Inbox](t)(w.Inbox(t.Context(), c.answer)).Cards {
+			for _, card := range must[*control.Inbox](t)(w.Inbox(t.Context(), c.answer, false)).Cards {
 				mine = mine || card.Approval.ID == question.ID
 			}
 			if mine != (c.want == "") {
@@ -247,7 +247,7 @@ func TestI6_DenialsAndTimeoutsAreToldApart(t *testing.T) {
 	if got := redeem(late.ID); got != access.CodeApprovalExpired {
 		t.Errorf("the yes ran out: %s", got)
 	}
-	if cards := must[*control.Inbox](t)(w.Inbox(t.Context(), bob)).Cards; len(cards) != 0 {
+	if cards := must[*control.Inbox](t)(w.Inbox(t.Context(), bob, false)).Cards; len(cards) != 0 {
 		t.Errorf("the inbox holds %d old questions", len(cards))
 	}
 	w.sound()
@@ -388,7 +388,7 @@ func TestI6_ATaskIsOpenedByAnApproval(t *testing.T) {
 	if again := must[*control.Answer](t)(w.OpenTask(t.Context(), support, opening)); again.ID != question.ID || !again.Repeated || again.Refusal().Approval != question.ID {
 		t.Errorf("%+v", again)
 	}
-	cards := must[*control.Inbox](t)(w.Inbox(t.Context(), bob)).Cards
+	cards := must[*control.Inbox](t)(w.Inbox(t.Context(), bob, false)).Cards
 	if len(cards) != 1 || cards[0].Purpose.Reference != "T-7" {
 		t.Fatalf("%+v", cards)
 	}

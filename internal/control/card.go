@@ -30,6 +30,7 @@ type Card struct {
 	Comments  []access.Comment
 	Counter   *Counter // of the no that ended the question, if it had one
 	MayAnswer bool     // the reader of the card
+	Asked     bool     // the reader, and not only others
 	Evidence  int64
 	Digest    string // of what the card says, the same for every reader; empty if what was asked has been erased
 	Receipt   string // what a reader who may answer must name in an answer; only of a card that is read by itself
@@ -48,8 +49,8 @@ type Inbox struct {
 	Total int
 }
 
-// Inbox lists the questions that the caller may answer.
-func (c *Control) Inbox(ctx context.Context, caller Caller) (*Inbox, error) {
+// Inbox lists the questions that the caller is asked, or all that they may answer.
+func (c *Control) Inbox(ctx context.Context, caller Caller, all bool) (*Inbox, error) {
 	out := new(Inbox)
 	err := c.ledger.Read(ctx, func(v View) error {
 		*out = Inbox{}
@@ -60,7 +61,7 @@ func (c *Control) Inbox(ctx context.Context, caller Caller) (*Inbox, error) {
 		if caller.Identity.Type != access.TypeHuman || !s.IsActive(caller.Identity) {
 			return nil // nobody asks them anything
 		}
-		mine, err := c.pendingFor(v, s, caller)
+		mine, err := pendingFor(v, s, caller, all)
 		if err != nil {
 			return err
 		}
@@ -79,7 +80,7 @@ func (c *Control) Inbox(ctx context.Context, caller Caller) (*Inbox, error) {
 }
 
 // pendingFor lists the questions that wait for this person among others, oldest first.
-func (c *Control) pendingFor(v View, s *snapshot, caller Caller) ([]access.Approval, error) {
+func pendingFor(v View, s *snapshot, caller Caller, all bool) ([]access.Approval, error) {
 	pending, err := v.PendingApprovals(mostPending)
 	if err != nil {
 		return nil, err
@@ -96,27 +97,30 @@ func (c *Control) pendingFor(v View, s *snapshot, caller Caller) ([]access.Appro
 		if err != nil {
 			return nil, err
 		}
-		may, err := mayAnswer(v, s, caller, in, &pending[i])
+		may, asked, err := mayAnswer(v, s, caller, in, &pending[i])
 		if err != nil {
 			return nil, err
 		}
-		if may {
+		if asked || may && all {
 			mine = append(mine, pending[i])
 		}
 	}
 	return mine, nil
 }
 
-// mayAnswer reports whether the caller is eligible, and has not answered yet.
-func mayAnswer(v View, s *snapshot, caller Caller, in *access.Input, a *access.Approval) (bool, error) {
+// mayAnswer reports whether the caller is eligible and has not answered yet, and whether they are among those who are asked now.
+func mayAnswer(v View, s *snapshot, caller Caller, in *access.Input, a *access.Approval) (may, asked bool, err error) {
 	if caller.Identity.Type != access.TypeHuman || !s.IsActive(caller.Identity) {
-		return false, nil
+		return false, false, nil
 	}
 	if slices.ContainsFunc(a.Answers, func(answer access.Answer) bool { return answer.By == caller.Identity }) {
-		return false, nil
+		return false, false, nil
 	}
 	people, err := independentOf(v, s, caller, a)
-	return err == nil && a.MayAnswer(caller.Identity, in, people), err
+	if err != nil || !a.MayAnswer(caller.Identity, in, people) {
+		return false, false, err
+	}
+	return true, slices.Contains(a.Asked(in, people, v.Now()), caller.Identity), nil
 }
 
 // independentOf is the people as far as they are not behind the asking, see apart.
@@ -125,7 +129,7 @@ func independentOf(v View, s *snapshot, caller Caller, a *access.Approval) (acce
 	if err != nil {
 		return nil, err
 	}
-	return s.apart(s.asker(made.Caller, caller)), nil
+	return s.apart(s.asker(made.Caller, caller), v.Now()), nil
 }
 
 // card is what a question says, for one reader.
@@ -163,7 +167,7 @@ func (c *Control) card(v View, s *snapshot, caller Caller, approval access.Appro
 	if card.Counter, err = counterOf(v, &approval); err != nil {
 		return nil, err
 	}
-	if card.MayAnswer, err = mayAnswer(v, s, caller, in, &approval); err != nil {
+	if card.MayAnswer, card.Asked, err = mayAnswer(v, s, caller, in, &approval); err != nil {
 		return nil, err
 	}
 	card.Digest, err = card.digest()

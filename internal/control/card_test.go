@@ -261,7 +261,7 @@ func TestAnInboxIsInOrderOfRiskThenAge(t *testing.T) {
 	task := w.open(support, "support")
 	first, second := w.ask(task, 200).ID, w.ask(task, 300).ID
 	risky := w.ask(task, 950).ID
-	inbox := must[*control.Inbox](t)(w.Inbox(t.Context(), bob))
+	inbox := must[*control.Inbox](t)(w.Inbox(t.Context(), bob, false))
 	var got []string
 	for i := range inbox.Cards {
 		got = append(got, inbox.Cards[i].Approval.ID)

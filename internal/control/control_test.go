@@ -47,7 +47,7 @@ func TestLargeRefundIsApproved(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	cards := must[*control.Inbox](t)(w.Inbox(t.Context(), bob)).Cards
+	cards := must[*control.Inbox](t)(w.Inbox(t.Context(), bob, false)).Cards
 	if len(cards) != 1 || cards[0].Purpose.Words != "a customer complains" || cards[0].Decided.Requires[0].Because == "" {
 		t.Fatalf("bob's inbox: %+v", cards)
 	}

@@ -184,7 +184,7 @@ when { context.precedent.denials > 0 };
 		}},
 		{"question", func() error { return fails(w.ReadApproval(t.Context(), bob, asked.ID, 0)) }},
 		{"question for its subject", func() error { return fails(w.ReadApproval(t.Context(), support, asked.ID, time.Nanosecond)) }},
-		{"inbox", func() error { return fails(w.Inbox(t.Context(), bob)) }},
+		{"inbox", func() error { return fails(w.Inbox(t.Context(), bob, false)) }},
 		{"answer", func() error { return answerOf(w, bob, asked.ID, control.Reply{Approve: true}) }},
 		{"redeem", func() error {
 			return fails(w.Redeem(t.Context(), support, answered.ID, &control.Idempotency{Key: "a"}))

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -22,6 +23,8 @@ type tangle struct {
 	gateway   [2]int
 	asks      int      // how: 0 support-bot itself, 1 a gateway for it, 2 to 4 a chain of that many agents
 	forms     []string // of the policies that want approval
+	away      []int
+	instead   []int // who stands in for whom; -1: nobody
 }
 
 const manyPeople = 6
@@ -42,7 +45,20 @@ func drawTangle(t *rapid.T) tangle {
 		forms: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{
 			"team:x0", "2 of team:x0", "team:x1", "2 of team:x1", "resource-owner", "identity-owner", "confirm",
 		}), 1, 3, rapid.ID[string]).Draw(t, "forms"),
+		away:    rapid.SliceOfNDistinct(who, 0, 2, rapid.ID[int]).Draw(t, "away"),
+		instead: rapid.SliceOfN(rapid.IntRange(-1, manyPeople-1), manyPeople, manyPeople).Draw(t, "substitutes"),
 	}
+}
+
+// acts is who acts for a person now; -1: nobody.
+func (g *tangle) acts(i int) int {
+	if i < 0 || !slices.Contains(g.away, i) {
+		return i
+	}
+	if other := g.instead[i]; other >= 0 && other != i && !slices.Contains(g.away, other) {
+		return other
+	}
+	return -1
 }
 
 func (g *tangle) site(t testing.TB) control.Configuration {
@@ -51,7 +67,11 @@ func (g *tangle) site(t testing.TB) control.Configuration {
 	var out strings.Builder
 	fmt.Fprint(&out, "identities:\n")
 	for i := range manyPeople {
-		fmt.Fprintf(&out, "  - {id: 'Human::\"p%d\"'}\n", i)
+		substitute := ""
+		if other := g.instead[i]; other >= 0 && other != i {
+			substitute = fmt.Sprintf(", substitute: 'Human::\"p%d\"'", other)
+		}
+		fmt.Fprintf(&out, "  - {id: 'Human::\"p%d\"'%s}\n", i, substitute)
 	}
 	for i := range 3 {
 		fmt.Fprintf(&out, "  - {id: 'Agent::\"h%d\"', owner: 'Human::\"p%d\"', purpose: helps, review_by: 2027-12-31}\n", i, g.owners[i+1])
@@ -99,6 +119,9 @@ func (g *tangle) near() []int {
 	case g.asks > 1:
 		near = append(near, g.owners[1:g.asks]...)
 	}
+	for _, i := range slices.Clone(near) {
+		near = append(near, g.acts(i))
+	}
 	return near
 }
 
@@ -124,7 +147,17 @@ func (g *tangle) able(form string) []int {
 	case form == "confirm":
 		candidates, independent = []int{g.principal}, false
 	}
-	return slices.DeleteFunc(slices.Clone(candidates), func(i int) bool { return i < 0 || independent && slices.Contains(g.near(), i) })
+	var able []int
+	for _, holder := range candidates {
+		human := holder
+		if form != "confirm" {
+			human = g.acts(holder)
+		}
+		if human >= 0 && !(independent && (slices.Contains(g.near(), human) || slices.Contains(g.near(), holder))) {
+			able = append(able, human)
+		}
+	}
+	return able
 }
 
 // enough tries every seating of people in the places of the forms.
@@ -183,6 +216,9 @@ func TestI6_NobodyIneligibleIsEverHeard(t *testing.T) {
 		g := drawTangle(rt)
 		w := worldOf(t, g.site(t))
 		w.tell("o-1", "delivered", 120)
+		for _, i := range g.away {
+			check(t, fails(w.SetAway(t.Context(), person(i), w.now.Add(time.Hour))))
+		}
 		asker, question := g.ask(w)
 		everybody := []int{0, 1, 2, 3, 4, 5}
 		if !g.enough(everybody) {

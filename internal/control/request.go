@@ -225,7 +225,7 @@ func (c *Control) decide(v View, s *snapshot, caller Caller, request access.Requ
 // conclude decides on an input and drafts the decision's entry.
 func (c *Control) conclude(v View, s *snapshot, caller Caller, in *access.Input, approval *access.Approval) (*Answer, event.Change, error) {
 	decided := access.Decide(in, s)
-	in.Approvers = access.ApproversFor(decided.Requires, in, s.apart(caller.Identity))
+	in.Approvers = access.ApproversFor(decided.Requires, in, s.apart(caller.Identity, in.Now))
 	decided, limit := access.Settle(in, decided)
 	answer := &Answer{ID: c.newID(), Decided: decided}
 	made := c.draft(s, caller, in, answer)

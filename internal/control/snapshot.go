@@ -93,32 +93,28 @@ func (s *snapshot) stands(id access.Ref) event.IdentityStatus {
 	return s.status[s.pseudo(id)]
 }
 
-// apart is the people without those who are in or behind the asking of an enforcement point: whoever passed a request on
-// is no more independent than its subject (I6). Confirmations need not be independent.
-func (s *snapshot) apart(asker access.Ref) access.People {
-	from := []access.Ref{asker}
+// apart is the people as they are at a time, for a request that somebody has asked: whoever passed a request on is no more independent
+// than its subject (I6).
+func (s *snapshot) apart(asker access.Ref, now time.Time) access.People {
+	behind := []access.Ref{asker}
 	if identity, ok := s.index.Identity(asker); ok {
-		from = append(from, identity.Owner, identity.Principal)
+		behind = append(behind, identity.Owner, identity.Principal)
 	}
 	if point, ok := s.index.EnforcementPoint(asker); ok {
-		from = append(from, point.Owner)
+		behind = append(behind, point.Owner)
 	}
-	return apart{s, from}
+	return apart{s, behind, now}
 }
 
 type apart struct {
 	*snapshot
-	from []access.Ref
+	behind []access.Ref
+	now    time.Time
 }
 
-func (a apart) Humans(team string) []access.Ref {
-	return slices.DeleteFunc(a.snapshot.Humans(team), func(human access.Ref) bool { return slices.Contains(a.from, human) })
-}
+func (a apart) Behind() []access.Ref { return a.behind }
 
-func (a apart) OwnerOf(resource access.Ref) (access.Ref, bool) {
-	owner, ok := a.snapshot.OwnerOf(resource)
-	return owner, ok && !slices.Contains(a.from, owner)
-}
+func (a apart) IsAway(id access.Ref) bool { return a.stands(id).Away.After(a.now) }
 
 // asker finds who a decision's caller was, as far as it matters for whoever answers: an enforcement point, or the person themself.
 func (s *snapshot) asker(name event.Pseudonym, answering Caller) access.Ref {
@@ -144,9 +140,11 @@ func (s *snapshot) maySpeakFor(caller Caller, subject access.Ref, now time.Time)
 	return ok && s.holder(caller.Identity, now) == access.Active && s.index.Covers(point.Subjects, subject)
 }
 
-// Humans, Identity, OwnerOf and IsActive make the snapshot an access.People.
+// Humans, Team, Identity, OwnerOf and IsActive make the snapshot an access.People.
 
 func (s *snapshot) Humans(team string) []access.Ref { return s.index.Humans(team) }
+
+func (s *snapshot) Team(name string) (*access.Team, bool) { return s.index.Team(name) }
 
 func (s *snapshot) Identity(id access.Ref) (*access.Identity, bool) { return s.index.Identity(id) }
 

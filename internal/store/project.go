@@ -44,6 +44,8 @@ func (p *projection) project(e event.Event) error {
 			ON CONFLICT (one) DO UPDATE SET version = excluded.version, bundle = excluded.bundle`, p.index, e.Bundle)
 	case *event.IdentityChanged:
 		return p.identity(e.Identity, e.Status, 1)
+	case *event.AwayChanged:
+		return p.away(e)
 	case *event.FactsReported:
 		return p.facts(e)
 	case *event.DecisionMade:
@@ -132,6 +134,14 @@ func (p *projection) declared(identity event.Pseudonym) error {
 	return p.exec(`INSERT INTO identities (identity, status, was, since, declared, version) VALUES ($1, 'active', '', $2, 1, $3)
 		ON CONFLICT (identity) DO UPDATE SET status = CASE WHEN identities.was IN ('suspended', 'retired') THEN identities.was ELSE excluded.status END,
 		was = identities.status, since = excluded.since, declared = 1, version = excluded.version WHERE identities.declared = 0`, string(identity), micros(p.at), p.index)
+}
+
+// away moves a person's roles to their substitute, or back.
+func (p *projection) away(e *event.AwayChanged) error {
+	if err := p.touchCatalog(); err != nil {
+		return err
+	}
+	return p.exec(`UPDATE identities SET away = $1, version = $2 WHERE identity = $3`, micros(e.Until), p.index, string(e.Identity))
 }
 
 func (p *projection) facts(e *event.FactsReported) error {

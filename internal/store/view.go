@@ -156,13 +156,13 @@ func (v *View) Catalog() (event.CatalogState, error) {
 		v.store.names.learn(version, identities)
 	}
 	v.store.cache.named()
-	err = v.on.each(v.ctx, `SELECT identity, status, was, since FROM identities`, nil, func(row func(...any) error) error {
+	err = v.on.each(v.ctx, `SELECT identity, status, was, since, away FROM identities`, nil, func(row func(...any) error) error {
 		var identity, status, was string
-		var since int64
-		if err := row(&identity, &status, &was, &since); err != nil {
+		var since, away int64
+		if err := row(&identity, &status, &was, &since, &away); err != nil {
 			return err
 		}
-		state.Statuses[event.Pseudonym(identity)] = event.IdentityStatus{Status: access.Status(status), Was: access.Status(was), Since: fromMicros(since)}
+		state.Statuses[event.Pseudonym(identity)] = event.IdentityStatus{Status: access.Status(status), Was: access.Status(was), Since: fromMicros(since), Away: fromMicros(away)}
 		return nil
 	})
 	if err != nil {

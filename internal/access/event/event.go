@@ -283,6 +283,12 @@ type IdentityChanged struct {
 	By       By            `json:"by"`
 }
 
+// AwayChanged records until when a person is away, as they say themselves; not after now: they are back.
+type AwayChanged struct {
+	Identity Pseudonym `json:"identity"`
+	Until    time.Time `json:"until"`
+}
+
 // ValueErased records that values beside an entry were erased; its commitments stay.
 type ValueErased struct {
 	Index int64    `json:"index"`
@@ -332,6 +338,7 @@ func (ActionReported) EventType() string    { return "writ.action.reported" }
 func (UseDecided) EventType() string        { return "writ.use.decided" }
 func (CredentialIssued) EventType() string  { return "writ.credential.issued" }
 func (IdentityChanged) EventType() string   { return "writ.identity.changed" }
+func (AwayChanged) EventType() string       { return "writ.identity.away" }
 func (ValueErased) EventType() string       { return "writ.value.erased" }
 func (LogPruned) EventType() string         { return "writ.log.pruned" }
 func (LogRestored) EventType() string       { return "writ.log.restored" }
@@ -382,6 +389,8 @@ func blank(eventType string) Event {
 		return &CredentialIssued{}
 	case IdentityChanged{}.EventType():
 		return &IdentityChanged{}
+	case AwayChanged{}.EventType():
+		return &AwayChanged{}
 	case ValueErased{}.EventType():
 		return &ValueErased{}
 	case LogPruned{}.EventType():
@@ -441,6 +450,7 @@ type IdentityStatus struct {
 	Status access.Status
 	Was    access.Status // before; "" if it is new
 	Since  time.Time     // time of the entry that set it
+	Away   time.Time     // until then
 }
 
 // CatalogObject is one declared object as JSON.

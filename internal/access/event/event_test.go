@@ -30,6 +30,7 @@ func everyEvent() map[string]struct {
 		"writ.facts.reported":     {&FactsReported{Source: "s", By: "p_1", ObservedAt: at, Entities: []Pseudonym{"p_2"}, Gone: []Pseudonym{"p_3"}}, `{"source":"s","by":"p_1","observed_at":"2026-11-23T12:00:00Z","entities":["p_2"],"gone":["p_3"]}`},
 		"writ.decision.made":      {decisionMade(at), decisionText},
 		"writ.approval.answered":  {&ApprovalAnswered{Approval: "a", By: "p_1", Card: "sha256:00", ShownAt: at, Surface: "console", Approve: true, TTL: 60, MaxUses: 2, Status: access.ApprovalApproved, ApprovedUntil: at, Precedent: &PrecedentOf{Subject: "p_2", Action: access.Ref{Type: "Action", ID: "x"}, Resource: "Table", TaskType: "support"}}, `{"approval":"a","by":"p_1","card":"sha256:00","shown_at":"2026-11-23T12:00:00Z","surface":"console","approve":true,"ttl":60,"max_uses":2,"status":"approved","approved_until":"2026-11-23T12:00:00Z","precedent":{"subject":"p_2","action":"Action::\"x\"","resource":"Table","task_type":"support"}}`},
+		"writ.identity.away":      {&AwayChanged{Identity: "p", Until: at}, `{"identity":"p","until":"2026-11-23T12:00:00Z"}`},
 		"writ.approval.commented": {&ApprovalCommented{Approval: "a", By: "p_1"}, `{"approval":"a","by":"p_1"}`},
 		"writ.approval.lapsed":    {&ApprovalLapsed{Approval: "a"}, `{"approval":"a"}`},
 		"writ.task.opened":        {&TaskOpened{ID: "t", Type: "support", Subject: "p_1", Principal: "p_2", Trace: "4bf9", Decision: "t", ExpiresAt: at, Heartbeat: 30}, `{"id":"t","type":"support","subject":"p_1","principal":"p_2","trace":"4bf9","decision":"t","expires_at":"2026-11-23T12:00:00Z","heartbeat":30}`},
@@ -76,7 +77,7 @@ func TestEveryEventReadsAsItIsWritten(t *testing.T) {
 		if diff := cmp.Diff(c.event, got); diff != "" || !ok || err != nil {
 			t.Errorf("Decode %s: %v, %v (-want +got):\n%s", name, ok, err, diff)
 		}
-		if _, ok, err := Decode(name, []byte(`{"by":7,"id":7,"approval":7,"origin":7,"source":7,"bundle":7,"index":"x","grant":7}`)); !ok || err == nil {
+		if _, ok, err := Decode(name, []byte(`{"by":7,"id":7,"approval":7,"origin":7,"source":7,"bundle":7,"index":"x","grant":7,"identity":7}`)); !ok || err == nil {
 			t.Errorf("Decode %s of wrong types: %v, %v", name, ok, err)
 		}
 		if _, ok, err := Decode(name, []byte(c.text[:len(c.text)-1])); !ok || err == nil {

@@ -44,6 +44,7 @@ CREATE TABLE identities (
     was      TEXT   NOT NULL, -- the status before
     since    BIGINT NOT NULL, -- time of the entry that set the status
     declared BIGINT NOT NULL, -- 1 while the catalog has it
+    away     BIGINT NOT NULL DEFAULT 0, -- until then the person is away
     version  BIGINT NOT NULL
 ){{clustered}};
 CREATE TABLE facts (
