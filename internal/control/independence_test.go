@@ -153,7 +153,8 @@ func (g *tangle) able(form string) []int {
 		if form != "confirm" {
 			human = g.acts(holder)
 		}
-		if human >= 0 && !(independent && (slices.Contains(g.near(), human) || slices.Contains(g.near(), holder))) {
+		near := slices.Contains(g.near(), human) || slices.Contains(g.near(), holder)
+		if human >= 0 && (!near || !independent) {
 			able = append(able, human)
 		}
 	}
