@@ -28,6 +28,7 @@ func rooms() map[string][]string {
 		"internal/connector/jwt":  nil,
 		"internal/devidp":         nil,
 		"internal/nodetest":       nil,
+		"internal/browsertest":    {"internal/nodetest"},
 		"internal/pgtest":         nil,
 		"internal/svidtest":       nil,
 		"internal/strace":         nil,

@@ -161,3 +161,21 @@ func (s *Script) Ask(ask string, args, result any) error {
 	}
 	return json.Unmarshal(answer.Result, result)
 }
+
+// File is a file of an installed package, such as "axe-core/axe.min.js".
+func File(t testing.TB, name string) []byte {
+	t.Helper()
+	content, err := file(t.Context(), name)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return content
+}
+
+func file(ctx context.Context, name string) ([]byte, error) {
+	installed, err := install(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(filepath.Join(installed, "node_modules", filepath.FromSlash(name)))
+}

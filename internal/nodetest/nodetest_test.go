@@ -3,6 +3,7 @@ package nodetest
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -48,6 +49,15 @@ func TestAScriptThatEndsIsAnError(t *testing.T) {
 	}
 }
 
+func TestAFileOfAPackage(t *testing.T) {
+	if source := File(t, "axe-core/axe.min.js"); !strings.Contains(string(source[:200]), "axe v4.14.1") {
+		t.Errorf("axe begins %q", source[:200])
+	}
+	if _, err := file(t.Context(), "axe-core/axe.map"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
 // TestWhatCannotBeInstalledIsAnError has no packages, and an npm that is missing or fails.
 func TestWhatCannotBeInstalledIsAnError(t *testing.T) {
 	cache, bin := t.TempDir(), t.TempDir()
@@ -61,6 +71,9 @@ func TestWhatCannotBeInstalledIsAnError(t *testing.T) {
 	}
 	if _, err := start(t, "testdata/echo.mjs", nil); err == nil || !strings.Contains(err.Error(), "out of order") {
 		t.Errorf("a failing npm: %v", err)
+	}
+	if _, err := file(t.Context(), "axe-core/axe.min.js"); err == nil || !strings.Contains(err.Error(), "out of order") {
+		t.Errorf("a file, and a failing npm: %v", err)
 	}
 	if left, err := filepath.Glob(filepath.Join(cache, "writ-nodetest", "*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
